@@ -1,0 +1,90 @@
+"""Every error talkies answers with, in one tree; the HTTP status sits on the class.
+
+TalkiesError 500
+├── BadRequest 400          ModelNotFound 404 ── NotFound 404
+├── TooLarge 413            EngineFailed 500
+├── Unavailable 503         ModelUnavailable 503, Overloaded 503 (Retry-After)
+└── TimedOut 504
+StartupError: ends the process with one sentence, never answered over HTTP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+
+class TalkiesError(Exception):
+    """An answer: `message` says what is wrong and the way out; `param` is the request field at fault."""
+
+    status: ClassVar[int] = 500
+    type: ClassVar[str] = "server_error"
+    code: ClassVar[str | None] = None
+    headers: Mapping[str, str] = {}
+
+    def __init__(self, message: str, *, param: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+
+
+class BadRequest(TalkiesError):
+    status = 400
+    type = "invalid_request_error"
+
+
+class NotFound(TalkiesError):
+    status = 404
+    type = "invalid_request_error"
+    code = "not_found"
+
+
+class ModelNotFound(NotFound):
+    code = "model_not_found"
+
+
+class TooLarge(TalkiesError):
+    status = 413
+    type = "invalid_request_error"
+    code = "file_too_large"
+
+
+class EngineFailed(TalkiesError):
+    """A model failed in a way that its caller cannot mend; the same request would fail again."""
+
+    code = "engine_failed"
+    headers: Mapping[str, str] = {"x-should-retry": "false"}
+
+
+class Unavailable(TalkiesError):
+    """Not now: no tritonserver, or it died under the request."""
+
+    status = 503
+    code = "unavailable"
+    headers: Mapping[str, str] = {"Retry-After": "5"}
+
+
+class ModelUnavailable(TalkiesError):
+    """The model cannot be loaded: weights or environment missing, wrong device, failed or timed-out load."""
+
+    status = 503
+    code = "model_unavailable"
+    headers: Mapping[str, str] = {"x-should-retry": "false"}
+
+
+class Overloaded(TalkiesError):
+    """The model's queue is full."""
+
+    status = 503
+    code = "overloaded"
+    headers: Mapping[str, str] = {"Retry-After": "2"}
+
+
+class TimedOut(TalkiesError):
+    status = 504
+    code = "timeout"
+    headers: Mapping[str, str] = {"x-should-retry": "false"}
+
+
+class StartupError(Exception):
+    """talkies cannot start or a command cannot run; the message is the one sentence that the person sees."""

