@@ -1,0 +1,89 @@
+"""Engine environments: one virtual environment per model family, built by uv from hash-pinned requirements."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import uv
+from filelock import FileLock
+
+from talkies.errors import StartupError
+from talkies.settings import PROJECT, Settings
+
+MODEL_REPOSITORY = PROJECT / "model_repository"
+KIT = MODEL_REPOSITORY / "kit"
+TRITONSERVER = "tritonserver"
+"""The family that is no engine: the server itself, from the wheel nvidia-pytriton."""
+
+_BUILD_TIMEOUT = 3600
+
+
+def python(settings: Settings, family: str) -> Path:
+    """The interpreter of the family's environment, whether or not it is built."""
+    return settings.envs / family / "bin" / "python"
+
+
+def is_built(settings: Settings, family: str) -> bool:
+    """Whether the family's environment is there and up to date with its requirements and the kit."""
+    stamp = settings.envs / family / ".talkies"
+    return stamp.is_file() and stamp.read_text() == _fingerprint(family)
+
+
+def build(settings: Settings, families: Iterable[str], announce: Callable[[str], None]) -> None:
+    """Build what is missing or out of date, one family after the other; `announce` is told of each.
+
+    Raises StartupError with the tail of uv's own words.
+    """
+    settings.envs.mkdir(parents=True, exist_ok=True)
+    with FileLock(settings.envs / ".lock"):
+        for family in families:
+            if not is_built(settings, family):
+                announce(family)
+                _build(settings, family)
+
+
+def _build(settings: Settings, family: str) -> None:
+    """Made in place (a virtual environment cannot be moved); the stamp, written last, says that it is whole."""
+    folder = settings.envs / family
+    shutil.rmtree(folder, ignore_errors=True)
+    _uv("venv", "--quiet", "--python", sys.executable, str(folder))
+    target = ["--python", str(python(settings, family))]
+    _uv("pip", "install", *target, "--no-deps", "--require-hashes", "-r", str(_requirements(family)))
+    if family != TRITONSERVER:
+        with tempfile.TemporaryDirectory() as scratch:
+            # Copied first: a build leaves files beside its sources, and the sources may be read-only.
+            kit = shutil.copytree(KIT, Path(scratch) / "kit", ignore=shutil.ignore_patterns("__pycache__"))
+            _uv("pip", "install", *target, "--no-deps", str(kit))
+    (folder / ".talkies").write_text(_fingerprint(family))
+
+
+def _requirements(family: str) -> Path:
+    path = MODEL_REPOSITORY / family / "requirements.txt"
+    if not path.is_file():
+        raise StartupError(f"The engine {family} has no environment yet in this version of talkies.")
+    return path
+
+
+def _fingerprint(family: str) -> str:
+    """What an environment is made of: the interpreter, the requirements, the kit."""
+    digest = hashlib.sha256(sys.version.encode())
+    sources = [] if family == TRITONSERVER else sorted(KIT.rglob("*.py")) + [KIT / "pyproject.toml"]
+    for path in [_requirements(family), *sources]:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _uv(*args: str) -> None:
+    command = [uv.find_uv_bin(), *args]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_BUILD_TIMEOUT, check=False)
+    except subprocess.TimeoutExpired:
+        raise StartupError(f"uv {args[0]} did not finish within {_BUILD_TIMEOUT} s.") from None
+    if done.returncode:
+        raise StartupError(f"uv {' '.join(args[:2])} failed: {done.stderr.strip()[-1500:]}")

@@ -1,0 +1,105 @@
+"""Turns models.json and `model_repository/` into the tree that tritonserver serves.
+
+Per ASR slug an ensemble `<slug>` and its engine `<slug>.engine`, per TTS slug one model, and `audio_chunks` once.
+"""
+
+from __future__ import annotations
+
+import compileall
+import functools
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from google.protobuf import text_format
+from talkies_kit import wire
+from tritonclient.grpc import model_config_pb2
+
+from talkies import environments, weights
+from talkies.environments import MODEL_REPOSITORY
+from talkies.registry import Modality, Model, Registry
+from talkies.settings import Settings
+
+AUDIO_CHUNKS = "audio_chunks"
+
+
+def engine_name(model: Model) -> str:
+    """The Triton model that holds the slug's weights."""
+    return f"{model.slug}.engine" if model.modality is Modality.ASR else model.slug
+
+
+@functools.cache
+def config_parameter(model: Model, name: str) -> str:
+    """A string parameter of the model's `config.pbtxt`. Raises KeyError when it has no such parameter."""
+    config = _parse(MODEL_REPOSITORY / model.family / "config.pbtxt")
+    return {key: value.string_value for key, value in config.parameters.items()}[name]
+
+
+def render(settings: Settings, registry: Registry, device: str) -> Path:
+    """Write the served repository for `device` ("cpu" or "cuda:N") and return it; what it held before is gone."""
+    target = settings.repository
+    staging = target.with_name(f".{target.name}.new")
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir(parents=True)
+    knobs = {
+        wire.CONFIG_AUDIO_ROOTS: os.pathsep.join(str(root) for root in (settings.files, settings.uploads)),
+        **{
+            name: str(getattr(settings, name))
+            for name in (
+                "max_audio_seconds",
+                "vad_chunk_threshold",
+                "vad_max_speech",
+                "vad_min_silence_ms",
+                "vad_speech_pad_ms",
+                "vad_threshold",
+            )
+        },
+    }
+    _model(settings, staging, AUDIO_CHUNKS, AUDIO_CHUNKS, knobs)
+    for model in registry.values():
+        if not (MODEL_REPOSITORY / model.family / "config.pbtxt").is_file():
+            continue
+        parameters = {
+            wire.CONFIG_WEIGHTS: str(weights.folder(settings, model)),
+            wire.CONFIG_DEVICE: device,
+            wire.CONFIG_CPU_THREADS: str(settings.cpu_threads),
+        }
+        _model(settings, staging, model.family, engine_name(model), parameters)
+        if model.modality is Modality.ASR:
+            _ensemble(staging, model)
+    shutil.rmtree(target, ignore_errors=True)
+    staging.rename(target)
+    # Compiled in place, so that the stub writes no __pycache__ later: Triton takes a changed folder for a new version
+    # and would load the model a second time beside the first.
+    compileall.compile_dir(target, quiet=1)
+    return target
+
+
+def _model(
+    settings: Settings, repository: Path, family: str, name: str, parameters: Mapping[str, str]
+) -> None:
+    source = MODEL_REPOSITORY / family
+    config = _parse(source / "config.pbtxt")
+    config.name = name
+    for key, value in {**parameters, "EXECUTION_ENV_PATH": str(settings.envs / family)}.items():
+        config.parameters[key].string_value = value
+    shutil.copytree(source / "1", repository / name / "1", ignore=shutil.ignore_patterns("__pycache__"))
+    _write(repository / name, config)
+
+
+def _ensemble(repository: Path, model: Model) -> None:
+    config = _parse(MODEL_REPOSITORY / "ensemble.pbtxt")
+    config.name = model.slug
+    config.ensemble_scheduling.step[1].model_name = engine_name(model)
+    (repository / model.slug / "1").mkdir(parents=True)
+    _write(repository / model.slug, config)
+
+
+def _parse(path: Path) -> Any:
+    return text_format.Parse(path.read_text(), model_config_pb2.ModelConfig())
+
+
+def _write(folder: Path, config: Any) -> None:
+    (folder / "config.pbtxt").write_text(text_format.MessageToString(config))

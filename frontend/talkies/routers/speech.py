@@ -1,0 +1,83 @@
+"""POST /v1/audio/speech."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from typing import Any
+
+from fastapi import APIRouter
+from pydantic import BaseModel, Field
+from starlette.requests import Request
+from starlette.responses import Response
+
+from talkies import encode
+from talkies.errors import BadRequest
+from talkies.registry import Modality, Registry
+from talkies.routers.disconnect import while_connected
+from talkies.synthesize import Synthesizer
+from talkies.uploads import receive_json
+from talkies.voices import Voices
+
+_SLOWEST, _FASTEST = 0.25, 4.0
+
+
+class VoiceReference(BaseModel):
+    """OpenAI's other way to name a voice."""
+
+    id: str
+
+
+class SpeechRequest(BaseModel):
+    """The body; fields unknown here are ignored."""
+
+    model: str = Field(description="A slug of GET /v1/models.")
+    input: str = Field(description="The text to speak, of any length.")
+    voice: str | VoiceReference | None = Field(None, description="A voice of the model; its default otherwise.")
+    response_format: str = Field("mp3", description=f"One of {', '.join(encode.FORMATS)}.")
+    speed: float = Field(1.0, allow_inf_nan=False, description="Playback rate, clamped to 0.25 to 4.")
+    instructions: str | None = Field(None, description="Accepted, without effect.")
+
+
+def router(registry: Registry, catalogue: Voices, synthesizer: Synthesizer) -> APIRouter:
+    routes = APIRouter(prefix="/v1/audio", tags=["audio"])
+
+    @routes.post("/speech", openapi_extra=_openapi(), response_class=Response)
+    async def speech(request: Request) -> Response:
+        """Speak a text; the answer is the encoded audio."""
+        body = await receive_json(request, SpeechRequest)
+        model = registry.find(body.model)
+        request.state.model = model.slug
+        if model.modality is not Modality.TTS:
+            raise BadRequest(f"{model.slug} transcribes; choose a model with modality tts.", param="model")
+        if not body.input.strip():
+            raise BadRequest("input must not be empty.", param="input")
+        format = encode.find(body.response_format)
+        asked = body.voice.id if isinstance(body.voice, VoiceReference) else body.voice or ""
+        voice = await asyncio.to_thread(catalogue.resolve, model, asked)
+        speed = min(max(body.speed, _SLOWEST), _FASTEST)
+        rate = synthesizer.sample_rate(model)
+
+        async def speak() -> bytes:
+            stream = synthesizer.speak(model, body.input, voice=voice, speed=speed, request_id=request.state.request_id)
+            async with aclosing(stream) as pcm:
+                return await encode.encode(pcm, format, rate)
+
+        audio = await while_connected(request, speak())
+        # Raw PCM is the one format that does not say its rate itself.
+        headers = {"x-sample-rate": str(rate)} if body.response_format == "pcm" else None
+        return Response(audio, media_type=format.media_type, headers=headers)
+
+    return routes
+
+
+def _openapi() -> dict[str, Any]:
+    schema = SpeechRequest.model_json_schema(ref_template="#/components/schemas/{model}")
+    schema.pop("$defs")
+    schema["properties"]["voice"]["anyOf"][1] = VoiceReference.model_json_schema()
+    binary = {"schema": {"type": "string", "format": "binary"}}
+    formats_made = {format.media_type: binary for format in encode.FORMATS.values()}
+    return {
+        "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
+        "responses": {"200": {"description": "The audio.", "content": formats_made}},
+    }

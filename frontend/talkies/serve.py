@@ -1,0 +1,153 @@
+"""`talkies serve`: prepare environments and weights, start tritonserver, answer HTTP until told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+
+import structlog
+import uvicorn
+from fastapi import FastAPI
+from filelock import FileLock, Timeout
+
+from talkies import environments, logs
+from talkies.app import create_app
+from talkies.environments import TRITONSERVER
+from talkies.errors import StartupError, TalkiesError
+from talkies.registry import Registry
+from talkies.render import AUDIO_CHUNKS, render
+from talkies.residency import Residency
+from talkies.server import EmbeddedServer
+from talkies.settings import Settings
+from talkies.synthesize import Synthesizer
+from talkies.transcribe import Transcriber
+from talkies.triton import Triton
+
+log = structlog.get_logger("talkies.serve")
+
+_START_TIMEOUT = 60.0
+
+
+def serve(settings: Settings, registry: Registry, announce: Callable[[], None]) -> None:
+    """Run until SIGTERM or SIGINT; `announce` is called once requests are answered.
+
+    Raises StartupError when a port is taken, another talkies holds the data directory, or tritonserver does not start.
+    """
+    run = settings.data_dir / "run"
+    for folder in (run, settings.files, settings.uploads):
+        folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(run / "serve.lock", timeout=0):
+            _check_ports(settings)
+            shutil.rmtree(settings.uploads)  # of requests that an earlier, killed process had
+            settings.uploads.mkdir()
+            logs.configure(settings)
+            asyncio.run(_serve(settings, registry, announce))
+    except Timeout:
+        raise StartupError(f"Another talkies serves from {settings.data_dir}: stop it or set TALKIES_DATA_DIR.") from None
+
+
+def families(registry: Registry, slugs: Iterator[str] | tuple[str, ...]) -> list[str]:
+    """The environments that serving these slugs takes."""
+    engines = sorted({registry.find(slug).family for slug in slugs})
+    return [TRITONSERVER, AUDIO_CHUNKS, *engines]
+
+
+async def _serve(settings: Settings, registry: Registry, announce: Callable[[], None]) -> None:
+    device = settings.resolved_device
+    embedded = None if settings.triton_url else EmbeddedServer(settings)
+    if embedded:
+        environments_missing = [f for f in (TRITONSERVER, AUDIO_CHUNKS) if not environments.is_built(settings, f)]
+        if environments_missing:
+            raise StartupError(f"Run `talkies env build {' '.join(environments_missing)}` first.")
+        render(settings, registry, device)
+    triton = (
+        Triton(embedded.url, embedded.admin_key)
+        if embedded
+        else Triton(settings.triton_url, settings.triton_admin_key.get_secret_value())
+    )
+    residency = Residency(settings, registry, triton)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        tasks: list[asyncio.Task[None]] = []
+        try:
+            if embedded:
+                await embedded.start()
+            await triton.wait_ready(_START_TIMEOUT)
+            if settings.model_ttl:
+                tasks.append(asyncio.create_task(residency.sweep(), name="sweep"))
+            for slug in settings.preload:
+                async with residency.use(registry.find(slug)):
+                    pass
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await triton.close()
+            if embedded:
+                await embedded.stop()
+
+    app = create_app(
+        settings,
+        registry,
+        Transcriber(settings, triton, residency),
+        Synthesizer(settings, triton, residency),
+        residency,
+        device=device,
+        lifespan=lifespan,
+    )
+    server = _Server(
+        uvicorn.Config(
+            app,
+            host=settings.host,
+            port=settings.port,
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=max(1, int(settings.drain_timeout)),
+            server_header=False,
+        ),
+        announce,
+    )
+    try:
+        await server.serve()
+    except TalkiesError as error:
+        raise StartupError(error.message) from None
+    if not server.started:
+        raise StartupError(f"talkies did not start; the log and {settings.data_dir / 'run' / 'tritonserver.log'} say why.")
+
+
+class _Server(uvicorn.Server):
+    """uvicorn that says when it is up and ends with status 0 on SIGTERM and SIGINT."""
+
+    def __init__(self, config: uvicorn.Config, announce: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._announce = announce
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._announce()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        yield
+
+
+def _check_ports(settings: Settings) -> None:
+    ports = {"PORT": settings.port}
+    if not settings.triton_url:
+        ports |= {"GRPC_PORT": settings.grpc_port, "METRICS_PORT": settings.metrics_port}
+    for name, port in ports.items():
+        try:
+            socket.create_server((settings.host, port)).close()
+        except OSError as error:
+            raise StartupError(f"TALKIES_{name}={port} on {settings.host}: {error.strerror}.") from None

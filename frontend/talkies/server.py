@@ -1,0 +1,159 @@
+"""The embedded tritonserver: started, watched, restarted, and gone when talkies is gone."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+
+import structlog
+
+from talkies import environments
+from talkies.environments import TRITONSERVER
+from talkies.errors import StartupError
+from talkies.render import AUDIO_CHUNKS
+from talkies.settings import Settings
+
+log = structlog.get_logger("talkies.server")
+
+_GUARD = """
+import ctypes, os, signal, sys
+ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: die with talkies, whatever kills it
+if os.getppid() != int(sys.argv[1]):
+    sys.exit(1)
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+_RESTRICTED = ("model-repository", "shared-memory", "trace", "logging")
+"""The parts of Triton's gRPC API that only the facade may call; asking for inference and metrics stays open."""
+
+_FIRST_BACKOFF, _LAST_BACKOFF = 0.5, 30.0
+_STEADY = 60.0
+"""A server that lived this many seconds gets the first backoff again."""
+
+
+class EmbeddedServer:
+    """One tritonserver process group on this machine."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.admin_key = secrets.token_urlsafe(24)
+        self._process: asyncio.subprocess.Process | None = None
+        self._watch: asyncio.Task[None] | None = None
+        self._shm_prefix = f"talkies-{os.getpid()}-"
+
+    @property
+    def url(self) -> str:
+        """gRPC address for clients on this machine."""
+        host = self._settings.host
+        return f"{'127.0.0.1' if host in ('0.0.0.0', '::', '') else host}:{self._settings.grpc_port}"  # noqa: S104
+
+    async def start(self) -> None:
+        """Start the process and its watcher. It answers some seconds later: see `Triton.wait_ready`."""
+        await self._spawn()
+        self._watch = asyncio.create_task(self._supervise(), name="tritonserver-watch")
+
+    async def stop(self) -> None:
+        """End the server: SIGTERM, then SIGKILL to whatever is left of its process group."""
+        if self._watch:
+            self._watch.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._watch
+        process = self._process
+        if process and process.returncode is None:
+            process.terminate()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(process.wait(), timeout=10)
+        self._bury()
+
+    async def _supervise(self) -> None:
+        backoff = _FIRST_BACKOFF
+        while True:
+            started = time.monotonic()
+            assert self._process
+            code = await self._process.wait()
+            self._bury()
+            if time.monotonic() - started > _STEADY:
+                backoff = _FIRST_BACKOFF
+            log.error("tritonserver ended", code=code, restart_in=backoff)
+            await asyncio.sleep(backoff)
+            backoff = min(backoff * 2, _LAST_BACKOFF)
+            await self._spawn()
+
+    async def _spawn(self) -> None:
+        site = _site_packages(self._settings)
+        home = site / "pytriton" / "tritonserver"
+        binary = home / "bin" / "tritonserver"
+        backends = _assemble_backend(home, self._settings.data_dir / "run" / "backends")
+        admin = f"admin-key={self.admin_key}"
+        command = [
+            str(binary),
+            f"--model-repository={self._settings.repository}",
+            f"--backend-directory={backends}",
+            f"--backend-config=python,shm-region-prefix-name={self._shm_prefix}",
+            "--model-control-mode=explicit",
+            f"--load-model={AUDIO_CHUNKS}",
+            "--strict-readiness=false",
+            "--disable-auto-complete-config",
+            "--exit-timeout-secs=5",
+            "--allow-http=false",
+            f"--grpc-address={self._settings.host}",
+            f"--grpc-port={self._settings.grpc_port}",
+            f"--grpc-restricted-protocol={','.join(_RESTRICTED)}:{admin}",
+            f"--metrics-address={self._settings.host}",
+            f"--metrics-port={self._settings.metrics_port}",
+            "--log-verbose=0",
+        ]
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable, "-I", "-c", _GUARD, str(os.getpid()), *command,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=_log_file(self._settings),
+            env={**os.environ, "LD_LIBRARY_PATH": str(site / "nvidia_pytriton.libs"), "PYTHONDONTWRITEBYTECODE": "1"},
+            start_new_session=True,  # Ctrl-C in a terminal reaches talkies alone, which then drains
+        )  # fmt: skip
+        log.info("tritonserver started", pid=self._process.pid, grpc=self.url)
+
+    def _bury(self) -> None:
+        """Kill what a dead server left in its group, and free its shared memory."""
+        if self._process:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+        for region in Path("/dev/shm").glob(f"{self._shm_prefix}*"):  # noqa: S108
+            region.unlink(missing_ok=True)
+
+
+def _site_packages(settings: Settings) -> Path:
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    site = settings.envs / TRITONSERVER / "lib" / version / "site-packages"
+    if not environments.is_built(settings, TRITONSERVER):
+        raise StartupError("The tritonserver environment is missing: run `talkies env build`.")
+    return site
+
+
+def _assemble_backend(home: Path, target: Path) -> Path:
+    """A backend folder with the library and the stub of this Python version side by side, as tritonserver wants it."""
+    shutil.rmtree(target, ignore_errors=True)
+    (target / "python").mkdir(parents=True)
+    stub = home / "python_backend_stubs" / f"{sys.version_info.major}.{sys.version_info.minor}"
+    for source in [*(home / "backends" / "python").iterdir(), *stub.iterdir()]:
+        link = target / "python" / source.name
+        # The stub is found through its real path's folder, so the executable is copied and the rest linked.
+        if source.name == "triton_python_backend_stub":
+            shutil.copy2(source, link)
+            link.chmod(0o755)
+        else:
+            link.symlink_to(source)
+    return target
+
+
+def _log_file(settings: Settings) -> int:
+    path = settings.data_dir / "run" / "tritonserver.log"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)

@@ -1,0 +1,258 @@
+"""The one seam to tritonserver: everything gRPC is here, and only `TalkiesError`s and the two repairable ones leave."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import structlog
+from talkies_kit import wire
+from talkies_kit.wire import AsrOptions, Fault, FaultCode
+from tritonclient.grpc import InferInput
+from tritonclient.grpc.aio import InferenceServerClient
+from tritonclient.utils import InferenceServerException
+
+from talkies.errors import BadRequest, EngineFailed, ModelUnavailable, TalkiesError, TimedOut, Unavailable
+from talkies.transcript import Chunk
+
+log = structlog.get_logger("talkies.triton")
+
+_ADMIN_HEADER = "triton-grpc-protocol-admin-key"
+_CALL_TIMEOUT = 10.0
+"""Seconds for a call that only asks."""
+
+
+class EngineDied(TalkiesError):
+    """The model's process is dead although Triton calls it ready; unload and load repair it."""
+
+    status = 503
+    code = "engine_died"
+    headers: Mapping[str, str] = {"Retry-After": "2"}
+
+
+class NotLoaded(TalkiesError):
+    """The model is not loaded (any more)."""
+
+    status = 503
+    code = "not_loaded"
+    headers: Mapping[str, str] = {"Retry-After": "2"}
+
+
+class State(StrEnum):
+    READY = "READY"
+    LOADING = "LOADING"
+    UNLOADING = "UNLOADING"
+    UNAVAILABLE = "UNAVAILABLE"
+    UNKNOWN = ""
+    """Never loaded since tritonserver started."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """A loaded model's statistics."""
+
+    last_inference: float
+    """Unix time of the last request, 0 before the first."""
+
+
+class Triton:
+    """A tritonserver, over one gRPC channel."""
+
+    def __init__(self, url: str, admin_key: str) -> None:
+        self._client = InferenceServerClient(url)
+        self._headers = {_ADMIN_HEADER: admin_key} if admin_key else None
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    async def wait_ready(self, timeout: float) -> None:
+        """Return once the server answers. Raises Unavailable after `timeout` seconds."""
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            if await self.is_ready():
+                return
+            await asyncio.sleep(0.1)
+        raise Unavailable(f"tritonserver did not become ready within {timeout:.0f} s.")
+
+    async def is_ready(self) -> bool:
+        try:
+            return bool(await self._client.is_server_ready(client_timeout=2.0))
+        except InferenceServerException:
+            return False
+
+    async def index(self) -> dict[str, State]:
+        """The state of every model in the repository, the worst of its versions where there are several."""
+        try:
+            answer = await self._client.get_model_repository_index(headers=self._headers, client_timeout=_CALL_TIMEOUT)
+        except InferenceServerException as error:
+            raise _error(error) from None
+        states: dict[str, State] = {}
+        for entry in answer.models:
+            # A model that is loaded anew while its old copy still goes is listed twice.
+            if states.get(entry.name) is not State.READY:
+                states[entry.name] = State(entry.state)
+        return states
+
+    async def load(self, name: str, timeout: float) -> None:
+        """Load a model, for an ensemble with its members. Raises ModelUnavailable with the engine's own sentence."""
+        try:
+            await self._client.load_model(name, headers=self._headers, client_timeout=timeout)
+        except InferenceServerException as error:
+            reason = error.message() or ""
+            log.warning("load failed", model=name, reason=reason)
+            if _code(error) is grpc.StatusCode.DEADLINE_EXCEEDED:
+                raise ModelUnavailable(f"{name} did not load within {timeout:.0f} s.") from None
+            if _code(error) is grpc.StatusCode.UNAVAILABLE:
+                raise _error(error) from None
+            raise ModelUnavailable(f"{name} cannot be loaded: {_load_reason(reason)}") from None
+
+    async def unload(self, name: str) -> None:
+        """Start unloading a model and the members that only it uses; running requests finish first."""
+        try:
+            await self._client.unload_model(
+                name, headers=self._headers, unload_dependents=True, client_timeout=_CALL_TIMEOUT
+            )
+        except InferenceServerException as error:
+            raise _error(error) from None
+
+    async def usage(self, name: str) -> Usage | None:
+        """The statistics of a loaded model, None when it is not loaded."""
+        try:
+            answer = await self._client.get_inference_statistics(name, client_timeout=_CALL_TIMEOUT)
+        except InferenceServerException as error:
+            failure = _error(error)
+            if isinstance(failure, NotLoaded | EngineFailed):
+                return None
+            raise failure from None
+        return Usage(max((stats.last_inference for stats in answer.model_stats), default=0) / 1000)
+
+    async def transcribe(
+        self,
+        slug: str,
+        path: Path,
+        options: AsrOptions,
+        *,
+        channels: str,
+        priority: int,
+        request_id: str,
+        timeout: float,
+    ) -> AsyncGenerator[Chunk]:
+        """The chunks of the file at `path` as the engine finishes them, in any order."""
+        parameters = {wire.PATH: str(path), wire.CHANNELS: channels, **options.to_parameters()}
+        inputs = [_tensor(wire.AUDIO, np.zeros(0, np.uint8), "UINT8")]
+        async for result in self._stream(slug, inputs, parameters, priority, request_id, timeout):
+            _raise_fault(_text(result, wire.AUDIO_ERROR))
+            _raise_fault(_text(result, wire.ERROR))
+            yield Chunk(
+                index=int(_scalar(result, wire.INDEX)),
+                channel=int(_scalar(result, wire.CHANNEL)),
+                start=float(_scalar(result, wire.START)),
+                duration=float(_scalar(result, wire.DURATION)),
+                language=_text(result, wire.LANGUAGE),
+                segments=wire.load_segments(_text(result, wire.SEGMENTS)),
+            )
+
+    async def synthesize(
+        self, slug: str, text: str, *, voice: str, speed: float, language: str, request_id: str, timeout: float
+    ) -> AsyncGenerator[bytes]:
+        """Speech as s16le mono PCM at the model's rate, sentence by sentence."""
+        inputs = [
+            _tensor(wire.TEXT, np.array([text.encode()], object), "BYTES"),
+            _tensor(wire.VOICE, np.array([voice.encode()], object), "BYTES"),
+            _tensor(wire.LANGUAGE, np.array([language.encode()], object), "BYTES"),
+            _tensor(wire.SPEED, np.array([speed], np.float32), "FP32"),
+        ]
+        async for result in self._stream(slug, inputs, {}, 0, request_id, timeout):
+            _raise_fault(_text(result, wire.ERROR))
+            if (pcm := result.as_numpy(wire.PCM)) is not None and pcm.size:
+                yield pcm.tobytes()
+
+    async def _stream(
+        self,
+        model: str,
+        inputs: list[Any],
+        parameters: Mapping[str, str | int | bool],
+        priority: int,
+        request_id: str,
+        timeout: float,
+    ) -> AsyncGenerator[Any]:
+        async def request() -> AsyncIterator[dict[str, Any]]:
+            yield {
+                "model_name": model,
+                "inputs": inputs,
+                "parameters": dict(parameters),
+                "priority": priority,
+                "request_id": request_id,
+            }
+
+        responses = self._client.stream_infer(request(), stream_timeout=timeout)
+        try:
+            async for result, error in responses:
+                if error is not None:
+                    raise _error(error)
+                yield result
+        except grpc.aio.AioRpcError as error:
+            raise _rpc_error(error.code(), error.details() or "") from None
+        finally:
+            responses.cancel()  # a caller that leaves early takes its request with it
+
+
+def _tensor(name: str, value: np.ndarray[Any, Any], dtype: str) -> Any:
+    tensor = InferInput(name, list(value.shape), dtype)
+    tensor.set_data_from_numpy(value)
+    return tensor
+
+
+def _scalar(result: Any, name: str) -> Any:
+    return result.as_numpy(name).reshape(-1)[0]
+
+
+def _text(result: Any, name: str) -> str:
+    value = result.as_numpy(name)
+    return value.reshape(-1)[0].decode() if value is not None and value.size else ""
+
+
+def _raise_fault(text: str) -> None:
+    if fault := Fault.load(text):
+        if fault.code is FaultCode.INVALID:
+            raise BadRequest(fault.message, param=fault.param or None)
+        raise EngineFailed(fault.message)
+
+
+def _code(error: InferenceServerException) -> grpc.StatusCode | None:
+    """The gRPC status of an error, None for one that came through a stream."""
+    name = (error.status() or "").removeprefix("StatusCode.")
+    return grpc.StatusCode[name] if name in grpc.StatusCode.__members__ else None
+
+
+def _error(error: InferenceServerException) -> TalkiesError:
+    return _rpc_error(_code(error), error.message() or "")
+
+
+def _rpc_error(code: grpc.StatusCode | None, message: str) -> TalkiesError:
+    """The one map from Triton's errors to ours; the message decides where a stream has lost the code."""
+    if "is not healthy" in message or "Stub process" in message:
+        return EngineDied("The model's process ended while it worked on this request; try again.")
+    if "has no available versions" in message or "is not ready" in message or "is not found" in message:
+        return NotLoaded("The model is not loaded.")
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED or "Request timeout expired" in message:
+        return TimedOut("The request took longer than TALKIES_REQUEST_TIMEOUT allows.")
+    if "This protocol is restricted" in message:
+        return Unavailable("tritonserver refuses the repository API: TALKIES_TRITON_ADMIN_KEY is not its key.")
+    if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
+        return Unavailable("tritonserver cannot be reached; if it has just died it is being restarted.")
+    log.error("triton error", code=str(code), reason=message)
+    return EngineFailed("The model failed on this request; the server's log has the reason.")
+
+
+def _load_reason(message: str) -> str:
+    """The exception text of a failed `initialize`, without Triton's frame and traceback."""
+    text = message.partition("\n\nAt:")[0].splitlines()[0] if message else ""
+    return text.rpartition("Error: ")[2].strip(" ;") or "tritonserver gave no reason"

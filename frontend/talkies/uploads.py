@@ -1,0 +1,249 @@
+"""Request bodies within bounds: multipart streamed to disk, JSON up to a limit. Nothing large is held in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO, TypeVar
+
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ValidationError
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.requests import Request
+
+from talkies.errors import BadRequest, TalkiesError, TooLarge
+
+_FILE = "file"
+_MAX_FIELDS = 100
+_MAX_FIELD_BYTES = 64 << 10
+_MAX_OVERHEAD = _MAX_FIELDS * _MAX_FIELD_BYTES
+"""What a body may hold beside the file."""
+_MAX_JSON_BYTES = 8 << 20
+
+M = TypeVar("M", bound=BaseModel)
+
+
+@dataclass(slots=True)
+class Form:
+    """A received multipart form."""
+
+    fields: dict[str, str] = field(default_factory=dict)
+    """Text fields; of one sent several times, the last."""
+    file: Path | None = None
+    """Where the part `file` lies until the form's context ends."""
+    size: int = 0
+    """Of the file, in bytes."""
+
+
+@asynccontextmanager
+async def receive_form(request: Request, folder: Path, max_file_bytes: int) -> AsyncIterator[Form]:
+    """The request's multipart form; its file lies in `folder` as long as the context lasts, whatever ends it.
+
+    Raises BadRequest for a body that is no sound form, TooLarge beyond `max_file_bytes`, and Starlette's
+    ClientDisconnect.
+    """
+    too_large = TooLarge(f"The upload is larger than {max_file_bytes} bytes.", param=_FILE)
+    body = _Body(request, max_file_bytes + _MAX_OVERHEAD, too_large)
+    receiver = _Receiver(_boundary(request), folder / uuid.uuid4().hex, max_file_bytes, too_large)
+    try:
+        try:
+            async for piece in body:
+                receiver.parse(piece)
+                await receiver.save()
+            receiver.finish()
+        except FormParserError:
+            await body.discard(max_file_bytes)
+            raise BadRequest("The body is not a sound multipart form.") from None
+        except TalkiesError:
+            await body.discard(max_file_bytes)
+            raise
+        finally:
+            receiver.close()
+        yield receiver.form
+    finally:
+        receiver.path.unlink(missing_ok=True)
+
+
+async def receive_json(request: Request, model: type[M]) -> M:
+    """The request's JSON body as `model`. Raises RequestValidationError, TooLarge beyond 8 MiB."""
+    body = _Body(request, _MAX_JSON_BYTES, TooLarge(f"The body is larger than {_MAX_JSON_BYTES} bytes."))
+    content = bytearray()
+    try:
+        async for piece in body:
+            content += piece
+    except TooLarge:
+        await body.discard(_MAX_JSON_BYTES)
+        raise
+    try:
+        return model.model_validate_json(content)
+    except ValidationError as error:
+        raise _invalid(error) from None
+
+
+def validate(model: type[M], fields: Mapping[str, str]) -> M:
+    """The text fields of a form as `model`. Raises RequestValidationError."""
+    try:
+        return model.model_validate(fields)
+    except ValidationError as error:
+        raise _invalid(error) from None
+
+
+def _invalid(error: ValidationError) -> RequestValidationError:
+    """What FastAPI makes of a bad body, less the body itself."""
+    errors = error.errors(include_url=False, include_context=False, include_input=False)
+    return RequestValidationError([{**entry, "loc": ("body", *entry["loc"])} for entry in errors])
+
+
+class _Body:
+    """A body of at most `limit` bytes, whatever Content-Length says about it; beyond, iterating raises `too_large`."""
+
+    def __init__(self, request: Request, limit: int, too_large: TooLarge) -> None:
+        self._limit = limit
+        self._too_large = too_large
+        self._stream = request.stream()
+        self._awaits_go = request.headers.get("expect", "").lower() == "100-continue"
+        """The client sends nothing before we read."""
+        declared = request.headers.get("content-length", "")
+        self._declared = int(declared) if declared.isdecimal() else 0
+        self._received = 0
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        if self._declared > self._limit:
+            raise self._too_large
+        async for piece in self._stream:
+            self._received += len(piece)
+            if self._received > self._limit:
+                raise self._too_large
+            if piece:
+                yield piece
+
+    async def discard(self, most: int) -> None:
+        """Read on for up to `most` bytes or 10 s, for clients that only listen once they have sent everything."""
+        if self._awaits_go and not self._received:
+            return
+        try:
+            async with asyncio.timeout(10):
+                async for piece in self._stream:
+                    most -= len(piece)
+                    if most < 0:
+                        return
+        except TimeoutError:
+            return
+
+
+class _Receiver:
+    """Turns the parser's callbacks into a form and the pending bytes of its file."""
+
+    def __init__(self, boundary: bytes, path: Path, max_file_bytes: int, too_large: TooLarge) -> None:
+        self.path = path
+        self.form = Form()
+        self._max_file_bytes = max_file_bytes
+        self._too_large = too_large
+        self._parser = MultipartParser(
+            boundary,
+            {
+                "on_part_begin": self._part_begin,
+                "on_header_field": self._header_name_data,
+                "on_header_value": self._header_value_data,
+                "on_header_end": self._header_end,
+                "on_headers_finished": self._headers_finished,
+                "on_part_data": self._part_data,
+                "on_part_end": self._part_end,
+                "on_end": self._end,
+            },
+        )
+        self._output: BinaryIO | None = None
+        self._pending: list[bytes] = []
+        self._parts = 0
+        self._complete = False
+
+    def parse(self, data: bytes) -> None:
+        self._parser.write(data)
+
+    async def save(self) -> None:
+        """Write what `parse` found of the file."""
+        if self.form.file and (self._pending or not self._output):
+            pending, self._pending = self._pending, []
+            await asyncio.to_thread(self._write, pending)
+
+    def finish(self) -> None:
+        self._parser.finalize()
+        if not self._complete:
+            raise BadRequest("The multipart form ends before its closing boundary.")
+
+    def close(self) -> None:
+        if self._output:
+            self._output.close()
+
+    def _write(self, pieces: list[bytes]) -> None:
+        if not self._output:
+            self._output = self.path.open("xb")
+        self._output.writelines(pieces)
+
+    def _part_begin(self) -> None:
+        self._parts += 1
+        if self._parts > _MAX_FIELDS:
+            raise BadRequest(f"The form has more than {_MAX_FIELDS} fields.")
+        self._disposition = b""
+        self._header_name = self._header_value = b""
+        self._text = bytearray()
+
+    def _header_name_data(self, data: bytes, start: int, end: int) -> None:
+        self._header_name += data[start:end]
+
+    def _header_value_data(self, data: bytes, start: int, end: int) -> None:
+        self._header_value += data[start:end]
+
+    def _header_end(self) -> None:
+        if self._header_name.lower() == b"content-disposition":
+            self._disposition = self._header_value
+        self._header_name = self._header_value = b""
+
+    def _headers_finished(self) -> None:
+        _, options = parse_options_header(self._disposition)
+        if b"name" not in options:
+            raise BadRequest("A part of the form has no name.")
+        self._name = options[b"name"].decode(errors="replace")
+        self._is_upload = b"filename" in options or b"filename*" in options
+        if self._name != _FILE:
+            return
+        if not self._is_upload:
+            raise BadRequest("The part 'file' must be a file: it has no filename.", param=_FILE)
+        if self.form.file:
+            raise BadRequest("The form has more than one part 'file'.", param=_FILE)
+        self.form.file = self.path
+
+    def _part_data(self, data: bytes, start: int, end: int) -> None:
+        size = end - start
+        if self._name == _FILE:
+            self.form.size += size
+            if self.form.size > self._max_file_bytes:
+                raise self._too_large
+            self._pending.append(data[start:end])
+        elif not self._is_upload:  # files of other names are read past
+            if len(self._text) + size > _MAX_FIELD_BYTES:
+                raise BadRequest(f"The field is larger than {_MAX_FIELD_BYTES} bytes.", param=self._name)
+            self._text += data[start:end]
+
+    def _part_end(self) -> None:
+        if not self._is_upload:
+            try:
+                self.form.fields[self._name] = self._text.decode()
+            except UnicodeDecodeError:
+                raise BadRequest("The field is not UTF-8 text.", param=self._name) from None
+
+    def _end(self) -> None:
+        self._complete = True
+
+
+def _boundary(request: Request) -> bytes:
+    content_type, options = parse_options_header(request.headers.get("content-type"))
+    boundary = options.get(b"boundary", b"")
+    if content_type != b"multipart/form-data" or not 0 < len(boundary) <= 256:
+        raise BadRequest("The body must be multipart/form-data with a boundary.")
+    return boundary

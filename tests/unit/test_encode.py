@@ -1,0 +1,142 @@
+"""Every audio format: magic bytes, headers, and the PCM's length after decoding."""
+
+from __future__ import annotations
+
+import io
+import wave
+from collections.abc import AsyncIterator
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from talkies import encode
+from talkies.encode import FORMATS, Encoder
+from talkies.errors import BadRequest
+
+RATE = 24_000
+MAGIC = {"mp3": (b"ID3", b"\xff\xf3"), "opus": (b"OggS",), "aac": (b"\xff\xf1",), "flac": (b"fLaC",), "wav": (b"RIFF",)}
+FRAME = {"mp3": 576, "opus": 480, "aac": 1024, "flac": 0, "wav": 0, "pcm": 0}
+"""Samples at 24 kHz by which a decoded file may be longer or shorter."""
+
+Samples = np.ndarray[Any, np.dtype[np.int16]]
+
+
+def tone(samples: int, rate: int = RATE) -> Samples:
+    return (np.sin(2 * np.pi * 440 * np.arange(samples) / rate) * 9000).astype(np.int16)
+
+
+def speech_like(samples: int) -> Samples:
+    """A tone that begins with 0.1 s of silence, as synthesised speech does."""
+    pcm = tone(samples)
+    pcm[: RATE // 10] = 0
+    return pcm
+
+
+def encoded(name: str, pcm: Samples, *, rate: int = RATE, cuts: tuple[int, ...] = ()) -> bytes:
+    encoder = Encoder(FORMATS[name], rate)
+    for piece in np.split(pcm, sorted(cut for cut in cuts if cut < len(pcm))):
+        encoder.write(piece.tobytes())
+    return encoder.finish()
+
+
+def decoded(name: str, data: bytes) -> tuple[Samples, int]:
+    """Mono samples and their rate."""
+    if name == "pcm":
+        return np.frombuffer(data, "<i2"), RATE
+    # A few AAC frames are too little to guess the format by.
+    with av.open(io.BytesIO(data), format="aac" if name == "aac" else None) as container:
+        resampler = av.AudioResampler(format="s16", layout="mono")
+        frames = [out for frame in container.decode(audio=0) for out in resampler.resample(frame)]
+        rate = container.streams.audio[0].rate
+    return np.concatenate([frame.to_ndarray()[0] for frame in frames]), rate
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 60_000), st.lists(st.integers(0, 60_000), max_size=3).map(tuple))
+@example(1, ())
+@example(575, (1, 2))
+@example(1024, ())
+@example(2049, (1024,))
+def test_decodes_to_the_length_of_the_pcm(name: str, length: int, cuts: tuple[int, ...]) -> None:
+    samples, rate = decoded(name, encoded(name, tone(length), cuts=cuts))
+    extra = len(samples) * RATE / rate - length
+    if name == "aac":  # a loud start keeps the encoder's delay of one frame; the last frame is filled up
+        extra -= FRAME["aac"]
+    assert -FRAME[name] <= extra <= FRAME[name]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("length", [3000, 24_000, 50_001])
+def test_speech_keeps_length_place_and_level(name: str, length: int) -> None:
+    pcm = speech_like(length)
+    samples, rate = decoded(name, encoded(name, pcm, cuts=(700, 1500, 9000)))
+    factor = rate // RATE
+    assert abs(len(samples) / factor - length) <= FRAME[name]
+    heard = samples[::factor][:length].astype(float)
+    shift = int(np.argmax(np.correlate(np.pad(heard, 60), pcm[: len(heard)].astype(float)))) - 60
+    assert abs(shift) <= 2
+    assert 0.8 < np.sqrt(np.mean(heard**2)) / np.sqrt(np.mean(pcm.astype(float) ** 2)) < 1.2
+
+
+def test_aac_keeps_a_loud_start_whole() -> None:
+    samples, _ = decoded("aac", encoded("aac", tone(6000)))
+    start = samples[FRAME["aac"] :][: FRAME["aac"]].astype(float)  # behind the encoder's delay
+    assert np.corrcoef(start, tone(FRAME["aac"]))[0, 1] > 0.99
+
+
+@pytest.mark.parametrize("name", ["flac", "wav", "pcm"])
+def test_lossless_formats_keep_every_sample(name: str) -> None:
+    pcm = tone(12_345)
+    assert np.array_equal(decoded(name, encoded(name, pcm, cuts=(1, 7000)))[0], pcm)
+
+
+@pytest.mark.parametrize("name", MAGIC)
+def test_magic_bytes(name: str) -> None:
+    assert encoded(name, tone(5000)).startswith(MAGIC[name])
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_no_samples_become_a_playable_silence(name: str) -> None:
+    samples, rate = decoded(name, encoded(name, tone(0)))
+    assert 0 < len(samples) / rate < 0.2
+    assert not samples.any()
+
+
+def test_wav_header_has_the_real_sizes() -> None:
+    data = encoded("wav", tone(1000))
+    assert len(data) == 44 + 2000
+    assert int.from_bytes(data[4:8], "little") == len(data) - 8
+    with wave.open(io.BytesIO(data)) as reader:
+        assert (reader.getframerate(), reader.getnchannels(), reader.getsampwidth()) == (RATE, 1, 2)
+        assert reader.getnframes() == 1000
+
+
+@pytest.mark.parametrize(("name", "bit_rate"), [("mp3", 128_000), ("aac", 128_000), ("opus", 64_000)])
+def test_bit_rates(name: str, bit_rate: int) -> None:
+    noise = np.random.default_rng(0).normal(0, 6000, RATE * 4).astype(np.int16)
+    actual = len(encoded(name, noise)) * 8 / 4
+    assert 0.7 * bit_rate < actual < 1.15 * bit_rate
+
+
+@pytest.mark.parametrize("rate", [22_050, 12_000])
+def test_opus_of_any_rate(rate: int) -> None:
+    samples, decoded_rate = decoded("opus", encoded("opus", tone(rate, rate), rate=rate))
+    assert abs(len(samples) - decoded_rate) <= 1
+
+
+async def test_encode_takes_the_pcm_as_it_comes() -> None:
+    async def pcm() -> AsyncIterator[bytes]:
+        for piece in np.split(tone(9000), (10, 4000)):
+            yield piece.tobytes()
+
+    assert await encode.encode(pcm(), FORMATS["flac"], RATE) == encoded("flac", tone(9000), cuts=(10, 4000))
+
+
+def test_an_unknown_format_is_refused_with_the_list() -> None:
+    with pytest.raises(BadRequest, match="mp3, opus, aac, flac, wav, pcm") as caught:
+        encode.find("ogg")
+    assert caught.value.param == "response_format"

@@ -1,0 +1,106 @@
+"""The merge keeps what was said and makes one timeline of it, whatever order and times the chunks come with."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from talkies.transcript import Chunk, merge
+from talkies_kit.wire import Segment, Word
+
+SECONDS = st.floats(-5, 500, allow_nan=False)
+WORDS = st.lists(st.builds(Word, st.text("ab ", min_size=1), SECONDS, SECONDS), max_size=3).map(tuple)
+SEGMENTS = st.builds(Segment, SECONDS, SECONDS, st.text(st.characters(codec="utf-8"), max_size=8), WORDS)
+CHUNKS = st.lists(
+    st.builds(
+        Chunk,
+        index=st.integers(0, 9),
+        channel=st.integers(0, 1),
+        start=st.floats(0, 400),
+        duration=st.floats(0, 400),
+        language=st.sampled_from(["", "en", "de"]),
+        segments=st.lists(SEGMENTS, max_size=4),
+    ),
+    max_size=6,
+)
+
+
+def chunk(*segments: Segment, start: float = 0.0, channel: int = -1, duration: float = 10.0, lang: str = "en") -> Chunk:
+    return Chunk(0, channel, start, duration, lang, segments)
+
+
+@given(CHUNKS, st.booleans())
+def test_one_timeline_and_nothing_lost(chunks: list[Chunk], diarized: bool) -> None:
+    transcript = merge(chunks, task="transcribe", language="", diarized=diarized)
+    segments = transcript.segments
+    said = [segment for each in chunks for segment in each.segments if segment.text.strip()]
+    assert transcript.duration == round(max((each.duration for each in chunks), default=0.0), 3)
+    assert [segment.id for segment in segments] == list(range(len(said)))
+    assert sorted(segment.text for segment in segments) == sorted(segment.text for segment in said)
+    assert len(transcript.words) == sum(len(segment.words) for segment in said)
+    assert [segment.start for segment in segments] == sorted(segment.start for segment in segments)
+    for segment in segments:
+        assert 0 <= segment.start <= segment.end <= transcript.duration
+        assert segment.text.strip() in transcript.text or diarized
+        assert (segment.channel in ("L", "R")) == diarized
+    starts = [word.start for word, _ in transcript.words]
+    assert starts == sorted(starts)
+    assert all(0 <= word.start <= word.end <= transcript.duration for word, _ in transcript.words)
+    for channel in {segment.channel for segment in segments}:
+        own = [segment for segment in segments if segment.channel == channel]
+        assert all(a.end <= b.start or a.start == b.start for a, b in pairwise(own))
+
+
+@given(CHUNKS, st.randoms(use_true_random=False))
+def test_the_order_of_arrival_does_not_matter(chunks: list[Chunk], random: object) -> None:
+    distinct = list({each.start: each for each in chunks}.values())
+    shuffled = sorted(distinct, key=lambda _: random.random())  # type: ignore[attr-defined]
+    first, second = (merge(each, task="transcribe", language="en", diarized=True) for each in (distinct, shuffled))
+    assert first == second
+
+
+def test_turns_of_two_speakers() -> None:
+    left = chunk(Segment(0, 1, " hi"), Segment(1, 2, " how's\nit going"), Segment(4, 5, " cool man"), channel=0)
+    right = chunk(Segment(2.5, 3.5, " not bad you"), channel=1)
+    transcript = merge([right, left], task="transcribe", language="", diarized=True)
+    assert transcript.text == "L: hi how's it going\nR: not bad you\nL: cool man"
+    assert [segment.channel for segment in transcript.segments] == ["L", "L", "R", "L"]
+
+
+def test_the_language_most_was_said_in() -> None:
+    chunks = [
+        chunk(Segment(0, 1, "ja"), lang="de"),
+        chunk(Segment(2, 3, "quite a bit more"), start=2),
+        chunk(start=4, lang=""),
+    ]
+    assert merge(chunks, task="transcribe", language="", diarized=False).language == "en"
+    assert merge(chunks, task="transcribe", language="fr", diarized=False).language == "fr"
+
+
+def test_silence() -> None:
+    transcript = merge([Chunk(-1, -1, 0, 3.5, "", [])], task="transcribe", language="", diarized=False)
+    assert (transcript.text, transcript.duration, transcript.language) == ("", 3.5, "")
+    assert transcript.segments == transcript.cues == ()
+
+
+@pytest.mark.parametrize(("language", "text"), [("zh", "你好世界"), ("en", "你好 世界")])
+def test_segments_are_joined_as_the_language_is_written(language: str, text: str) -> None:
+    chunks = [chunk(Segment(0, 1, " 你好"), Segment(1, 2, "世界"))]
+    assert merge(chunks, task="transcribe", language=language, diarized=False).text == text
+
+
+def test_a_model_without_times_has_text_and_one_cue() -> None:
+    chunks = [chunk(Segment(0, 0, "second"), start=5, duration=9), chunk(Segment(0, 0, "first"), duration=4)]
+    transcript = merge(chunks, task="transcribe", language="en", diarized=False, timestamps=False)
+    assert (transcript.text, transcript.segments, transcript.words) == ("first second", (), [])
+    (cue,) = transcript.cues
+    assert (cue.start, cue.end, cue.text) == (0.0, 9.0, "first second")
+
+
+def test_an_end_beyond_the_next_start_is_cut_only_within_a_channel() -> None:
+    left, right = chunk(Segment(0, 3, "a"), channel=0), chunk(Segment(1, 2, "b"), channel=1)
+    assert merge([left, right], task="transcribe", language="en", diarized=True).segments[0].end == 3
+    mono = [chunk(Segment(0, 3, "a")), chunk(Segment(1, 2, "b"), start=1)]
+    assert merge(mono, task="transcribe", language="en", diarized=False).segments[0].end == 1
