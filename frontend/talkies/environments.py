@@ -73,7 +73,7 @@ def _requirements(family: str) -> Path:
 def _fingerprint(family: str) -> str:
     """What an environment is made of: the interpreter, the requirements, the kit."""
     digest = hashlib.sha256(sys.version.encode())
-    sources = [] if family == TRITONSERVER else sorted(KIT.rglob("*.py")) + [KIT / "pyproject.toml"]
+    sources = [] if family == TRITONSERVER else [*sorted(KIT.rglob("*.py")), KIT / "pyproject.toml"]
     for path in [_requirements(family), *sources]:
         digest.update(path.read_bytes())
     return digest.hexdigest()

@@ -17,7 +17,7 @@ from google.protobuf import text_format
 from talkies_kit import wire
 from tritonclient.grpc import model_config_pb2
 
-from talkies import environments, weights
+from talkies import weights
 from talkies.environments import MODEL_REPOSITORY
 from talkies.registry import Modality, Model, Registry
 from talkies.settings import Settings
@@ -31,10 +31,12 @@ def engine_name(model: Model) -> str:
 
 
 @functools.cache
-def config_parameter(model: Model, name: str) -> str:
-    """A string parameter of the model's `config.pbtxt`. Raises KeyError when it has no such parameter."""
-    config = _parse(MODEL_REPOSITORY / model.family / "config.pbtxt")
-    return {key: value.string_value for key, value in config.parameters.items()}[name]
+def config_parameter(family: str, name: str) -> str:
+    """A string parameter of the family's `config.pbtxt`. Raises KeyError when it has no such parameter."""
+    parameters = _parse(MODEL_REPOSITORY / family / "config.pbtxt").parameters
+    if name not in parameters:
+        raise KeyError(name)
+    return str(parameters[name].string_value)
 
 
 def render(settings: Settings, registry: Registry, device: str) -> Path:
@@ -77,9 +79,7 @@ def render(settings: Settings, registry: Registry, device: str) -> Path:
     return target
 
 
-def _model(
-    settings: Settings, repository: Path, family: str, name: str, parameters: Mapping[str, str]
-) -> None:
+def _model(settings: Settings, repository: Path, family: str, name: str, parameters: Mapping[str, str]) -> None:
     source = MODEL_REPOSITORY / family
     config = _parse(source / "config.pbtxt")
     config.name = name

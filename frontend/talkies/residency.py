@@ -24,8 +24,8 @@ from talkies.triton import EngineDied, State, Triton
 log = structlog.get_logger("talkies.residency")
 
 _UNLOAD_WAIT = 5.0
-"""Seconds to wait for an unload. A process that died in the middle of an ensemble leaves its model UNLOADING for ever on
-Triton < 26.05, but holds no memory any more, so loading beside it is right."""
+"""Seconds to wait for an unload. A process that died in the middle of an ensemble leaves its model UNLOADING for ever
+on Triton < 26.05, but holds no memory any more, so loading beside it is right."""
 
 _POLL = 0.05
 _RESTART_WAIT = 20.0

@@ -48,7 +48,9 @@ def serve(settings: Settings, registry: Registry, announce: Callable[[], None]) 
             logs.configure(settings)
             asyncio.run(_serve(settings, registry, announce))
     except Timeout:
-        raise StartupError(f"Another talkies serves from {settings.data_dir}: stop it or set TALKIES_DATA_DIR.") from None
+        raise StartupError(
+            f"Another talkies serves from {settings.data_dir}: stop it or set TALKIES_DATA_DIR."
+        ) from None
 
 
 def families(registry: Registry, slugs: Iterator[str] | tuple[str, ...]) -> list[str]:
@@ -119,7 +121,9 @@ async def _serve(settings: Settings, registry: Registry, announce: Callable[[], 
     except TalkiesError as error:
         raise StartupError(error.message) from None
     if not server.started:
-        raise StartupError(f"talkies did not start; the log and {settings.data_dir / 'run' / 'tritonserver.log'} say why.")
+        raise StartupError(
+            f"talkies did not start; the log and {settings.data_dir / 'run' / 'tritonserver.log'} say why."
+        )
 
 
 class _Server(uvicorn.Server):

@@ -56,8 +56,8 @@ class EmbeddedServer:
 
     async def start(self) -> None:
         """Start the process and its watcher. It answers some seconds later: see `Triton.wait_ready`."""
-        await self._spawn()
-        self._watch = asyncio.create_task(self._supervise(), name="tritonserver-watch")
+        process = await self._spawn()
+        self._watch = asyncio.create_task(self._supervise(process), name="tritonserver-watch")
 
     async def stop(self) -> None:
         """End the server: SIGTERM, then SIGKILL to whatever is left of its process group."""
@@ -72,21 +72,20 @@ class EmbeddedServer:
                 await asyncio.wait_for(process.wait(), timeout=10)
         self._bury()
 
-    async def _supervise(self) -> None:
+    async def _supervise(self, process: asyncio.subprocess.Process) -> None:
         backoff = _FIRST_BACKOFF
         while True:
             started = time.monotonic()
-            assert self._process
-            code = await self._process.wait()
+            code = await process.wait()
             self._bury()
             if time.monotonic() - started > _STEADY:
                 backoff = _FIRST_BACKOFF
             log.error("tritonserver ended", code=code, restart_in=backoff)
             await asyncio.sleep(backoff)
             backoff = min(backoff * 2, _LAST_BACKOFF)
-            await self._spawn()
+            process = await self._spawn()
 
-    async def _spawn(self) -> None:
+    async def _spawn(self) -> asyncio.subprocess.Process:
         site = _site_packages(self._settings)
         home = site / "pytriton" / "tritonserver"
         binary = home / "bin" / "tritonserver"
@@ -119,6 +118,7 @@ class EmbeddedServer:
             start_new_session=True,  # Ctrl-C in a terminal reaches talkies alone, which then drains
         )  # fmt: skip
         log.info("tritonserver started", pid=self._process.pid, grpc=self.url)
+        return self._process
 
     def _bury(self) -> None:
         """Kill what a dead server left in its group, and free its shared memory."""

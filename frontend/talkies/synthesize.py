@@ -25,7 +25,7 @@ class Synthesizer:
 
     def sample_rate(self, model: Model) -> int:
         """Of the PCM that `speak` yields for this model, in Hz."""
-        return int(config_parameter(model, wire.CONFIG_SAMPLE_RATE))
+        return int(config_parameter(model.family, wire.CONFIG_SAMPLE_RATE))
 
     async def speak(
         self, model: Model, text: str, *, voice: str, speed: float, request_id: str
@@ -47,7 +47,7 @@ class Synthesizer:
                             speed=speed,
                             language="",
                             request_id=request_id,
-                            timeout=self._settings.request_timeout,
+                            within=self._settings.request_timeout,
                         )
                     ) as stream,
                 ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 from talkies_kit import wire
@@ -29,9 +30,10 @@ class Transcriber:
     async def transcribe(
         self, model: Model, path: Path, options: AsrOptions, *, diarize: bool, request_id: str
     ) -> Transcript:
-        """The transcript of the audio file at `path`, which must lie under the audio roots of `audio_chunks`.
+        """The transcript of the audio file at `path`, which lies under the audio roots of `audio_chunks`.
 
-        A request whose engine or server dies is run once more. Raises BadRequest for audio or options the model refuses.
+        A request whose engine or server dies is run once more. Raises BadRequest for audio or options that the model
+        refuses.
         """
         try:
             chunks = await self._chunks(model, path, options, diarize, request_id)
@@ -42,14 +44,15 @@ class Transcriber:
     async def _chunks(
         self, model: Model, path: Path, options: AsrOptions, diarize: bool, request_id: str
     ) -> list[Chunk]:
+        size = (await asyncio.to_thread(path.stat)).st_size
         async with self._residency.use(model):
             stream = self._triton.transcribe(
                 model.slug,
                 path,
                 options,
                 channels=wire.SPLIT if diarize else wire.MONO,
-                priority=1 if path.stat().st_size <= _SHORT_BYTES else 2,
+                priority=1 if size <= _SHORT_BYTES else 2,
                 request_id=request_id,
-                timeout=self._settings.request_timeout,
+                within=self._settings.request_timeout,
             )
             return [chunk async for chunk in stream]

@@ -72,14 +72,14 @@ class Triton:
     async def close(self) -> None:
         await self._client.close()
 
-    async def wait_ready(self, timeout: float) -> None:
-        """Return once the server answers. Raises Unavailable after `timeout` seconds."""
-        deadline = time.monotonic() + timeout
+    async def wait_ready(self, within: float) -> None:
+        """Return once the server answers. Raises Unavailable after `within` seconds."""
+        deadline = time.monotonic() + within
         while time.monotonic() < deadline:
             if await self.is_ready():
                 return
             await asyncio.sleep(0.1)
-        raise Unavailable(f"tritonserver did not become ready within {timeout:.0f} s.")
+        raise Unavailable(f"tritonserver did not become ready within {within:.0f} s.")
 
     async def is_ready(self) -> bool:
         try:
@@ -100,15 +100,15 @@ class Triton:
                 states[entry.name] = State(entry.state)
         return states
 
-    async def load(self, name: str, timeout: float) -> None:
+    async def load(self, name: str, within: float) -> None:
         """Load a model, for an ensemble with its members. Raises ModelUnavailable with the engine's own sentence."""
         try:
-            await self._client.load_model(name, headers=self._headers, client_timeout=timeout)
+            await self._client.load_model(name, headers=self._headers, client_timeout=within)
         except InferenceServerException as error:
             reason = error.message() or ""
             log.warning("load failed", model=name, reason=reason)
             if _code(error) is grpc.StatusCode.DEADLINE_EXCEEDED:
-                raise ModelUnavailable(f"{name} did not load within {timeout:.0f} s.") from None
+                raise ModelUnavailable(f"{name} did not load within {within:.0f} s.") from None
             if _code(error) is grpc.StatusCode.UNAVAILABLE:
                 raise _error(error) from None
             raise ModelUnavailable(f"{name} cannot be loaded: {_load_reason(reason)}") from None
@@ -142,12 +142,12 @@ class Triton:
         channels: str,
         priority: int,
         request_id: str,
-        timeout: float,
+        within: float,
     ) -> AsyncGenerator[Chunk]:
         """The chunks of the file at `path` as the engine finishes them, in any order."""
         parameters = {wire.PATH: str(path), wire.CHANNELS: channels, **options.to_parameters()}
         inputs = [_tensor(wire.AUDIO, np.zeros(0, np.uint8), "UINT8")]
-        async for result in self._stream(slug, inputs, parameters, priority, request_id, timeout):
+        async for result in self._stream(slug, inputs, parameters, priority, request_id, within):
             _raise_fault(_text(result, wire.AUDIO_ERROR))
             _raise_fault(_text(result, wire.ERROR))
             yield Chunk(
@@ -160,7 +160,7 @@ class Triton:
             )
 
     async def synthesize(
-        self, slug: str, text: str, *, voice: str, speed: float, language: str, request_id: str, timeout: float
+        self, slug: str, text: str, *, voice: str, speed: float, language: str, request_id: str, within: float
     ) -> AsyncGenerator[bytes]:
         """Speech as s16le mono PCM at the model's rate, sentence by sentence."""
         inputs = [
@@ -169,7 +169,7 @@ class Triton:
             _tensor(wire.LANGUAGE, np.array([language.encode()], object), "BYTES"),
             _tensor(wire.SPEED, np.array([speed], np.float32), "FP32"),
         ]
-        async for result in self._stream(slug, inputs, {}, 0, request_id, timeout):
+        async for result in self._stream(slug, inputs, {}, 0, request_id, within):
             _raise_fault(_text(result, wire.ERROR))
             if (pcm := result.as_numpy(wire.PCM)) is not None and pcm.size:
                 yield pcm.tobytes()
@@ -181,7 +181,7 @@ class Triton:
         parameters: Mapping[str, str | int | bool],
         priority: int,
         request_id: str,
-        timeout: float,
+        within: float,
     ) -> AsyncGenerator[Any]:
         async def request() -> AsyncIterator[dict[str, Any]]:
             yield {
@@ -192,7 +192,7 @@ class Triton:
                 "request_id": request_id,
             }
 
-        responses = self._client.stream_infer(request(), stream_timeout=timeout)
+        responses = self._client.stream_infer(request(), stream_timeout=within)
         try:
             async for result, error in responses:
                 if error is not None:

@@ -1,0 +1,5 @@
+"""`python -m talkies`."""
+
+from talkies.cli import app
+
+app()

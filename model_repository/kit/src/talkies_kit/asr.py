@@ -1,0 +1,133 @@
+"""Base class of the ASR engines: chunks of many requests in, transcripts out, faults as data."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import triton_python_backend_utils as pb
+from numpy.typing import NDArray
+
+from talkies_kit import engine, wire
+from talkies_kit.engine import EngineConfig
+from talkies_kit.wire import AsrOptions, Fault, Segment
+
+Samples = NDArray[np.float32]
+"""Mono audio at 16 kHz in [-1, 1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Speech:
+    """A stretch of a file to transcribe. `samples` is never empty."""
+
+    samples: Samples
+    options: AsrOptions
+    file: str
+    """The same for all stretches of one file; empty when it is not known which belong together."""
+
+    @property
+    def seconds(self) -> float:
+        return len(self.samples) / wire.SAMPLE_RATE
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """What was said in a `Speech`; times in seconds from its first sample."""
+
+    language: str
+    """ISO 639-1 code of what was spoken."""
+    segments: Sequence[Segment]
+
+
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    speech: Speech
+    start: float
+
+
+_Answer = Transcript | Fault
+
+
+class AsrModel(ABC):
+    """A batching Triton model that transcribes.
+
+    An engine's `TritonPythonModel` derives from it and has only `load` and `transcribe`.
+    """
+
+    @abstractmethod
+    def load(self, config: EngineConfig) -> None:
+        """Load the weights and warm up. Raises RuntimeError with one sentence when that cannot work."""
+
+    @abstractmethod
+    def transcribe(self, batch: Sequence[Speech]) -> Sequence[Transcript]:
+        """One transcript per stretch, in order. Raises InvalidInput when the options of one of them cannot be met.
+
+        All of `batch` share what `group` says. It holds 1 to `max_batch_size` stretches of any files.
+        """
+
+    def group(self, options: AsrOptions) -> Hashable:
+        """What stretches must have in common to be in one batch: all options, unless an engine can mix some."""
+        return options
+
+    def initialize(self, args: Mapping[str, str]) -> None:
+        engine.die_with_parent()
+        self.load(EngineConfig.parse(args))
+
+    def execute(self, requests: Sequence[Any]) -> list[Any]:
+        """Answer every request; never raises and never answers with a Triton error."""
+        answers: list[_Answer] = [Transcript("", ())] * len(requests)
+        chunks: dict[int, _Chunk] = {}
+        groups: dict[Hashable, list[int]] = {}
+        for i, request in enumerate(requests):
+            try:
+                if not request.is_cancelled() and (chunk := _read(request)):
+                    groups.setdefault(self.group(chunk.speech.options), []).append(i)
+                    chunks[i] = chunk
+            except Exception as error:
+                answers[i] = engine.fault_of(error, "transcription")
+        for indices in groups.values():
+            results = self._answers([chunks[i].speech for i in indices])
+            for i, answer in zip(indices, results, strict=True):
+                answers[i] = _shifted(answer, chunks[i].start)
+        return [_response(answer) for answer in answers]
+
+    def _answers(self, batch: Sequence[Speech]) -> list[_Answer]:
+        try:
+            transcripts = list(self.transcribe(batch))
+            if len(transcripts) != len(batch):
+                raise RuntimeError(f"{len(batch)} stretches made {len(transcripts)} transcripts")
+            return [*transcripts]
+        except Exception as error:
+            if len(batch) > 1:  # one stretch must not spoil the others
+                return [answer for speech in batch for answer in self._answers([speech])]
+            return [engine.fault_of(error, "transcription")]
+
+
+def _read(request: Any) -> _Chunk | None:
+    """The request's tensors and parameters, None when it has no samples. Raises InvalidInput."""
+    pcm = pb.get_input_tensor_by_name(request, wire.PCM).as_numpy().reshape(-1)
+    start = pb.get_input_tensor_by_name(request, wire.START)
+    options = AsrOptions.from_parameters(json.loads(request.parameters() or "{}"))
+    if not pcm.size:
+        return None
+    speech = Speech(pcm.astype(np.float32) / 32768, options, request.request_id())
+    return _Chunk(speech, 0.0 if start is None else float(start.as_numpy().reshape(-1)[0]))
+
+
+def _shifted(answer: _Answer, seconds: float) -> _Answer:
+    if isinstance(answer, Fault):
+        return answer
+    return Transcript(answer.language, [segment.shifted(seconds) for segment in answer.segments])
+
+
+def _response(answer: _Answer) -> Any:
+    if isinstance(answer, Fault):
+        segments, language, error = "[]", "", answer.dump()
+    else:
+        segments, language, error = wire.dump_segments(answer.segments), answer.language, ""
+    texts = {wire.SEGMENTS: segments, wire.LANGUAGE: language, wire.ERROR: error}
+    return pb.InferenceResponse([pb.Tensor(name, np.array([[text]], np.object_)) for name, text in texts.items()])

@@ -1,0 +1,82 @@
+"""What every Python-backend model does the same way: read its rendered configuration, and not outlive tritonserver."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+import time
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from talkies_kit import wire
+from talkies_kit.wire import Fault, FaultCode, InvalidInput
+
+log = logging.getLogger("talkies")
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """A model's rendered `config.pbtxt`, as Triton hands it to `initialize`."""
+
+    name: str
+    parameters: Mapping[str, str]
+    """The string parameters of `config.pbtxt`."""
+    max_batch_size: int
+
+    @classmethod
+    def parse(cls, args: Mapping[str, str]) -> EngineConfig:
+        """`args` as Triton passes them to `TritonPythonModel.initialize`."""
+        config = json.loads(args["model_config"])
+        parameters = {key: value["string_value"] for key, value in config.get("parameters", {}).items()}
+        return cls(config["name"], parameters, int(config.get("max_batch_size", 0)))
+
+    @property
+    def weights(self) -> Path:
+        """The folder of the model's weights. Raises FileNotFoundError when it is not there."""
+        path = Path(self.parameters[wire.CONFIG_WEIGHTS])
+        if not path.is_dir():
+            raise FileNotFoundError(f"no weights at {path}")
+        return path
+
+    @property
+    def device(self) -> str:
+        """ "cpu", "cuda" or "cuda:N"."""
+        return self.parameters.get(wire.CONFIG_DEVICE, "cpu")
+
+    @property
+    def cpu_threads(self) -> int:
+        """Threads for work on the CPU, at least 1."""
+        return int(self.parameters.get(wire.CONFIG_CPU_THREADS, "0")) or len(os.sched_getaffinity(0))
+
+    def number(self, name: str, default: float) -> float:
+        """The numeric parameter `name`, `default` when it was not rendered."""
+        return float(self.parameters.get(name, default))
+
+
+def fault_of(error: Exception, work: str) -> Fault:
+    """The fault to answer with when `work` ("transcription") raised `error`; ours are logged, the caller's are not."""
+    if isinstance(error, InvalidInput):
+        return Fault(FaultCode.INVALID, str(error), error.param)
+    # Without the message, which may quote what was said or to be spoken; that never goes to the log or to the caller.
+    log.error("%s failed: %s\n%s", work, type(error).__name__, "".join(traceback.format_tb(error.__traceback__)))
+    return Fault(FaultCode.INTERNAL, f"{work} failed ({type(error).__name__}); the server's log says where")
+
+
+def die_with_parent(interval: float = 1.0) -> None:
+    """End this process within `interval` seconds of tritonserver's death.
+
+    A killed tritonserver leaves its stubs alive, weights in memory. PR_SET_PDEATHSIG would fire when the *thread* that
+    loaded the model ends, so the parent is watched instead.
+    """
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(interval)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="die-with-parent", daemon=True).start()

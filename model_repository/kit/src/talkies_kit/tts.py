@@ -1,0 +1,184 @@
+"""Base class of the TTS models: requests in, PCM out piece by piece, faults as data, several requests at a time."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import traceback
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import triton_python_backend_utils as pb
+from numpy.typing import NDArray
+
+from talkies_kit import engine, wire
+from talkies_kit.engine import EngineConfig
+from talkies_kit.fair import FairQueue, Turn
+from talkies_kit.wire import Fault, FaultCode, InvalidInput
+
+log = logging.getLogger("talkies")
+
+Pcm = NDArray[np.int16]
+"""Mono samples at the model's SAMPLE_RATE."""
+Piece = Callable[[], Pcm]
+"""A sentence or less, not yet spoken: the call runs the engine."""
+
+MIN_SPEED, MAX_SPEED = 0.25, 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class Speech:
+    """What to say. `text` has more than whitespace in it."""
+
+    text: str
+    voice: str
+    language: str
+    """ISO 639-1 code or BCP 47 tag; empty for the voice's own."""
+    speed: float
+    """In [0.25, 4.0]; 1.0 is natural."""
+
+
+@dataclass(slots=True)
+class _Job:
+    """A request under way."""
+
+    sender: Any
+    pieces: Iterator[Piece]
+    piece: Piece | None = None
+    """What its next turn speaks; None before the first."""
+
+
+class TtsModel(ABC):
+    """A decoupled Triton model that speaks.
+
+    An engine's `TritonPythonModel` derives from it and has only `load` and `synthesize`. One thread runs the engine;
+    between two pieces it turns to the request that was given least audio so far: a sentence need not wait for a book.
+    """
+
+    @abstractmethod
+    def load(self, config: EngineConfig) -> None:
+        """Load the weights and warm up. Raises RuntimeError with one sentence when that cannot work."""
+
+    @abstractmethod
+    def synthesize(self, speech: Speech) -> Iterator[Piece]:
+        """The speech in pieces. Advancing is cheap (text only): a request is known to be over with its last piece.
+
+        Raises InvalidInput, at the first piece or later, when the request is at fault.
+        """
+
+    def initialize(self, args: Mapping[str, str]) -> None:
+        engine.die_with_parent()
+        self._waiting: FairQueue[_Job] = FairQueue()
+        self._changed = threading.Condition()
+        self._closing = False
+        self.load(EngineConfig.parse(args))
+        self._worker = threading.Thread(target=self._work, name="speech", daemon=True)
+        self._worker.start()
+
+    def execute(self, requests: Sequence[Any]) -> None:
+        """Put the requests in the queue; the worker answers them."""
+        for request in requests:
+            sender = request.get_response_sender()
+            try:
+                job = _Job(sender, self.synthesize(_read(request)))
+            except Exception as error:
+                _end(sender, _fault(error))
+                continue
+            with self._changed:
+                self._waiting.add(job)
+                self._changed.notify()
+
+    def finalize(self) -> None:
+        """Triton calls this when every request has had its final response."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        self._worker.join()
+
+    def _work(self) -> None:
+        while (turn := self._next()) is not None:
+            samples = _step(turn.job)
+            if samples is not None:
+                with self._changed:
+                    self._waiting.put_back(turn, samples)
+
+    def _next(self) -> Turn[_Job] | None:
+        """The next turn, waited for; None when the model closes."""
+        with self._changed:
+            self._changed.wait_for(lambda: len(self._waiting) or self._closing)
+            return self._waiting.take() if len(self._waiting) else None
+
+
+def _step(job: _Job) -> int | None:
+    """Speak and send one piece; its number of samples, None when the job is over. Never raises."""
+    fault = None
+    try:
+        piece = job.piece or next(job.pieces, None)
+        if piece and not job.sender.is_cancelled():
+            pcm = piece()
+            _send(job.sender, pcm)
+            job.piece = next(job.pieces, None)
+            if job.piece:
+                return len(pcm)
+    except Exception as error:
+        fault = _fault(error)
+    _end(job.sender, fault)
+    return None
+
+
+def _end(sender: Any, fault: Fault | None) -> None:
+    """Close the request, with the fault if there is one. Never raises: other requests share the thread."""
+    try:
+        if fault:
+            _send(sender, np.zeros(0, np.int16), fault.dump())
+    except Exception:
+        log.exception("a fault could not be sent")
+    try:
+        sender.send(flags=pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+    except Exception:
+        log.exception("a response stream could not be closed")
+
+
+def _send(sender: Any, pcm: Pcm, error: str = "") -> None:
+    tensors = [pb.Tensor(wire.PCM, pcm), pb.Tensor(wire.ERROR, np.array([error], np.object_))]
+    sender.send(pb.InferenceResponse(tensors))
+
+
+def _read(request: Any) -> Speech:
+    """The request's tensors. Raises InvalidInput."""
+    text = _string(request, wire.TEXT, "input")
+    if not text.strip():
+        raise InvalidInput("input is empty", "input")
+    tensor = pb.get_input_tensor_by_name(request, wire.SPEED)
+    speed = 1.0 if tensor is None else float(tensor.as_numpy().reshape(-1)[0])
+    if not math.isfinite(speed):
+        raise InvalidInput("speed must be a number", "speed")
+    return Speech(
+        text=text,
+        voice=_string(request, wire.VOICE, "voice"),
+        language=_string(request, wire.LANGUAGE, "language"),
+        speed=min(max(speed, MIN_SPEED), MAX_SPEED),
+    )
+
+
+def _string(request: Any, name: str, param: str) -> str:
+    """The STRING[1] tensor, "" when it is absent. Raises InvalidInput when it is not UTF-8."""
+    tensor = pb.get_input_tensor_by_name(request, name)
+    if tensor is None:
+        return ""
+    try:
+        return str(tensor.as_numpy().reshape(-1)[0].decode())
+    except UnicodeDecodeError:
+        raise InvalidInput(f"{param} is not valid UTF-8", param) from None
+
+
+def _fault(error: Exception) -> Fault:
+    if isinstance(error, InvalidInput):
+        return Fault(FaultCode.INVALID, str(error), error.param)
+    # Without the message, which may quote the text that was to be spoken; that never goes to the log.
+    log.error("speech failed: %s\n%s", type(error).__name__, "".join(traceback.format_tb(error.__traceback__)))
+    return Fault(FaultCode.INTERNAL, f"speech failed ({type(error).__name__}); the server's log says where")

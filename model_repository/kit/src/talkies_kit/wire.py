@@ -1,0 +1,178 @@
+"""The contract between the facade and the models: tensor names, request parameters and what travels inside them.
+
+Both sides import this module and nothing else of each other. Tensors are named once here; `config.pbtxt` of each model
+repeats the names because Triton wants them there, and `tests/repository` checks that the two agree.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from enum import StrEnum
+
+SAMPLE_RATE = 16_000
+"""Sample rate in Hz of all audio between `audio_chunks` and an ASR engine."""
+
+# --- tensors -------------------------------------------------------------------------------------------------------
+AUDIO = "AUDIO"
+"""UINT8[-1]: the encoded file, or empty when the request parameter `path` names it."""
+PCM = "PCM"
+"""INT16[-1]: mono samples; 16 kHz towards an ASR engine, the model's own rate out of a TTS engine."""
+START = "START"
+"""FP32[1]: where the chunk begins in the file, in seconds."""
+INDEX = "INDEX"
+"""INT32[1]: the chunk's place in the file; -1 for the empty chunk of a file without speech."""
+CHANNEL = "CHANNEL"
+"""INT32[1]: -1 for the mono mix, else the number of the channel the chunk was cut from (0 left, 1 right)."""
+DURATION = "DURATION"
+"""FP32[1]: seconds of audio decoded so far; the largest one of a request is the file's duration."""
+SEGMENTS = "SEGMENTS"
+"""STRING[1]: `dump_segments`, times in seconds from the start of the file."""
+LANGUAGE = "LANGUAGE"
+"""STRING[1]: ISO 639-1 code; out of an ASR engine what was spoken, into a TTS engine what to speak (empty: the
+voice's own)."""
+AUDIO_ERROR = "AUDIO_ERROR"
+"""STRING[1]: the ensemble's name for the ERROR of `audio_chunks`; its ERROR is the engine's."""
+ERROR = "ERROR"
+"""STRING[1]: empty, or `Fault.dump()`. Models answer with faults as data, never with a Triton error: on Triton < 26.05
+an error in the middle of an ensemble leaks an in-flight request and the model can never be unloaded."""
+TEXT = "TEXT"
+"""STRING[1]: the text to speak."""
+VOICE = "VOICE"
+"""STRING[1]: the voice's name."""
+SPEED = "SPEED"
+"""FP32[1]: playback rate, 1.0 is natural."""
+
+# --- request parameters ----------------------------------------------------------------------------------------------
+PATH = "path"
+"""Request parameter of an ASR ensemble: a file under the server's audio roots, read instead of AUDIO."""
+CHANNELS = "channels"
+"""Request parameter of an ASR ensemble: "mono" (default) mixes all channels, "split" cuts chunks from each of two."""
+
+MONO, SPLIT = "mono", "split"
+TASKS = ("transcribe", "translate")
+
+# --- config.pbtxt parameters, written by `talkies render` -----------------------------------------------------------
+CONFIG_WEIGHTS = "weights"
+CONFIG_DEVICE = "device"
+CONFIG_CPU_THREADS = "cpu_threads"
+CONFIG_AUDIO_ROOTS = "audio_roots"
+CONFIG_SAMPLE_RATE = "SAMPLE_RATE"
+
+
+class FaultCode(StrEnum):
+    """Whose fault a fault is."""
+
+    INVALID = "invalid"
+    """The request's: bad audio, unknown voice, a language the model does not speak. The facade answers 400."""
+    INTERNAL = "internal"
+    """Ours. The facade answers 500."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Why a request or one of its chunks has no result; the content of the ERROR tensor."""
+
+    code: FaultCode
+    message: str
+    param: str = ""
+    """The request field at fault, if one is: "file", "voice", "language"."""
+
+    def dump(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def load(cls, text: str) -> Fault | None:
+        """The fault in an ERROR tensor, None for an empty one."""
+        if not text:
+            return None
+        data = json.loads(text)
+        return cls(FaultCode(data["code"]), data["message"], data["param"])
+
+
+class InvalidInput(Exception):
+    """Raised inside a model when the request is at fault; becomes `Fault(INVALID, str(error), param)`."""
+
+    def __init__(self, message: str, param: str = "") -> None:
+        super().__init__(message)
+        self.param = param
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """One recognised word; `start` and `end` in seconds."""
+
+    word: str
+    start: float
+    end: float
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A stretch of recognised speech; `start` and `end` in seconds. `words` is empty when no word times were made."""
+
+    start: float
+    end: float
+    text: str
+    words: tuple[Word, ...] = ()
+
+    def shifted(self, seconds: float) -> Segment:
+        """The same segment, later by `seconds`."""
+        words = tuple(Word(w.word, w.start + seconds, w.end + seconds) for w in self.words)
+        return Segment(self.start + seconds, self.end + seconds, self.text, words)
+
+
+def dump_segments(segments: Iterable[Segment]) -> str:
+    return json.dumps([asdict(segment) for segment in segments], ensure_ascii=False)
+
+
+def load_segments(text: str) -> list[Segment]:
+    return [
+        Segment(s["start"], s["end"], s["text"], tuple(Word(w["word"], w["start"], w["end"]) for w in s["words"]))
+        for s in json.loads(text)
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class AsrOptions:
+    """What a caller may ask of a transcription; each is a request parameter of the ensemble, absent when default."""
+
+    language: str = ""
+    """ISO 639-1 code of the speech; empty lets the engine detect it or use its default."""
+    task: str = "transcribe"
+    """"transcribe", or "translate" into English (Whisper) or into `target_language` (Canary)."""
+    target_language: str = ""
+    prompt: str = ""
+    """Text that sets vocabulary and style, as OpenAI's `prompt`."""
+    temperature: float = 0.0
+    word_timestamps: bool = False
+
+    def to_parameters(self) -> dict[str, str | int | bool]:
+        """The request parameters that `from_parameters` reads back; floats travel as strings."""
+        return {
+            field.name: str(value) if isinstance(value, float) else value
+            for field in fields(self)
+            if (value := getattr(self, field.name)) != field.default
+        }
+
+    @classmethod
+    def from_parameters(cls, parameters: Mapping[str, object]) -> AsrOptions:
+        """The options among a request's parameters, which may hold others too. Raises InvalidInput on a wrong value."""
+        try:
+            temperature = float(str(parameters.get("temperature", 0.0)))
+        except ValueError:
+            raise InvalidInput("temperature must be a number", "temperature") from None
+        if not 0 <= temperature <= 1:  # also false for NaN
+            raise InvalidInput("temperature must lie between 0 and 1", "temperature")
+        task = str(parameters.get("task", "transcribe"))
+        if task not in TASKS:
+            raise InvalidInput(f"task must be one of: {', '.join(TASKS)}", "task")
+        return cls(
+            language=str(parameters.get("language", "")),
+            task=task,
+            target_language=str(parameters.get("target_language", "")),
+            prompt=str(parameters.get("prompt", "")),
+            temperature=temperature,
+            word_timestamps=str(parameters.get("word_timestamps", False)).lower() in {"true", "1"},
+        )

@@ -1,0 +1,92 @@
+"""Kokoro-82M as a Triton model."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import sentencex
+from numpy.typing import NDArray
+from talkies_kit import wire
+from talkies_kit.engine import EngineConfig
+from talkies_kit.tts import Pcm, Piece, Speech, TtsModel
+from talkies_kit.wire import InvalidInput
+
+from . import audio
+from .splitting import Break, pieces, sentences
+from .vocabulary import Vocabulary, is_audible
+from .voices import MAX_PHONEMES, Voices, language_of
+
+Runtime = Callable[[str, NDArray[np.float32], float], NDArray[np.float32]]
+"""(known phonemes, style FP32[256], speed) -> FP32 samples at 24 kHz."""
+
+PIECE = 250
+"""Longest model call, in phonemes at natural speed. The model takes 510 but hurries beyond 400, and a call is what
+another request waits for and what memory is needed for."""
+PAUSES = {Break.CLAUSE: 0.1, Break.SENTENCE: 0.25, Break.PARAGRAPH: 0.6}
+"""Seconds of silence after each, at natural speed, besides what `audio.trimmed` leaves."""
+
+
+class TritonPythonModel(TtsModel):
+    """Speaks sentence by sentence."""
+
+    def load(self, config: EngineConfig) -> None:
+        folder = config.weights
+        with ThreadPoolExecutor(1) as pool:
+            runtime = pool.submit(_load_runtime, folder, config)  # beside the imports, which take longer
+            from .g2p import phonemes
+
+            phonemes("Ready.", "en-us")
+            self._phonemes = phonemes
+            self._runtime, self._vocabulary, self._voices = runtime.result()
+        if not self._voices.names():
+            raise RuntimeError(f"kokoro has no voices in {folder / 'voices'}")
+
+    def synthesize(self, speech: Speech) -> Iterator[Piece]:
+        style = self._voices.style(speech.voice)
+        language = language_of(speech.voice, speech.language)
+        # Slow speech is long audio, and long audio is what a call's memory goes with.
+        limit = min(MAX_PHONEMES, int(PIECE * min(1.0, speech.speed)))
+        pause = 0.0
+        spoken = False
+        for sentence in sentences(speech.text, partial(sentencex.segment, language.partition("-")[0])):
+            known = self._vocabulary.known(self._phonemes(sentence.text, language)).strip()
+            for piece in filter(is_audible, map(str.strip, pieces(known, limit))):
+                yield partial(self._say, piece, style[len(piece) - 1], speech.speed, pause / speech.speed)
+                spoken = True
+                pause = PAUSES[Break.CLAUSE]
+            pause = PAUSES[sentence.end]
+        if not spoken:
+            raise InvalidInput("input has nothing in it that can be spoken", "input")
+
+    def _say(self, phonemes: str, style: NDArray[np.float32], speed: float, pause: float) -> Pcm:
+        """`pause` seconds of silence, then the phonemes."""
+        return audio.pcm(audio.trimmed(self._runtime(phonemes, style, speed)), pause)
+
+
+def _load_runtime(folder: Path, config: EngineConfig) -> tuple[Runtime, Vocabulary, Voices]:
+    """The model, warmed up, with what belongs to it. Raises RuntimeError when files are missing."""
+    torch_files = [folder / "kokoro-v1_0.pth", folder / "config.json"]
+    onnx = folder / "kokoro-v1.0.int8.onnx"
+    runtime: Runtime
+    if config.device != "cpu" and all(map(Path.is_file, torch_files)) and importlib.util.find_spec("kokoro"):
+        from .torch_runtime import TorchKokoro, read_voice
+
+        vocabulary = Vocabulary.read(folder / "config.json")
+        voices = Voices(folder / "voices", ".pt", read_voice)
+        runtime = TorchKokoro(folder, config.device)
+    elif onnx.is_file():
+        from .onnx_runtime import OnnxKokoro
+
+        vocabulary = Vocabulary.read(Path(__file__).with_name("vocabulary.json"))
+        voices = Voices(folder / "voices")
+        runtime = OnnxKokoro(onnx, vocabulary, int(config.parameters.get(wire.CONFIG_CPU_THREADS, "0")))
+    else:
+        raise RuntimeError(f"kokoro has no weights: {onnx} is missing")
+    for name in voices.names()[:1]:
+        runtime(vocabulary.known("həlO."), voices.style(name)[4], 1.0)
+    return runtime, vocabulary, voices

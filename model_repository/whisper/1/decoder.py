@@ -1,0 +1,150 @@
+"""CTranslate2's Whisper: a batch of windows in, checked tokens out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ctranslate2
+import numpy as np
+from faster_whisper import WhisperModel
+from faster_whisper.audio import pad_or_trim
+from faster_whisper.tokenizer import Tokenizer
+from faster_whisper.transcribe import get_compression_ratio, get_suppressed_tokens
+from numpy.typing import NDArray
+
+WINDOW = 30.0
+"""Seconds that the encoder takes; a shorter window is padded and costs the same."""
+FALLBACK = (0.2, 0.4, 0.6, 0.8, 1.0)
+"""Temperatures tried one after the other while the text of a window looks wrong, as openai-whisper does."""
+BEST_OF = 5
+"""Texts sampled at a temperature above 0, of which the likeliest counts."""
+REPETITIVE = 2.4
+UNLIKELY = -1.0
+SILENT = 0.6
+"""openai-whisper's thresholds of the compression ratio, the mean log probability and the no-speech probability."""
+FIRST_TIMESTAMP = 50
+"""Latest timestamp token (1 s) that a window may begin with."""
+PROMPT_TOKENS = 223
+"""Half of Whisper's context less one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """The tokens of a window, timestamps included, and how far to trust them."""
+
+    tokens: Sequence[int]
+    log_probability: float
+    no_speech: float
+    compression: float
+
+    @property
+    def doubtful(self) -> bool:
+        """To be tried again at another temperature."""
+        return (self.compression > REPETITIVE or self.log_probability < UNLIKELY) and not self.silent
+
+    @property
+    def silent(self) -> bool:
+        """Not speech, whatever the text says."""
+        return self.no_speech > SILENT and self.log_probability < UNLIKELY
+
+
+class Encoded:
+    """Windows as the decoder takes them."""
+
+    def __init__(self, storage: Any) -> None:
+        self.storage = storage
+
+    def rows(self, indices: Sequence[int]) -> Any:
+        """Some of the windows."""
+        if list(indices) == list(range(self.storage.shape[0])):
+            return self.storage
+        host = self.storage.to_device(ctranslate2.Device.cpu)
+        return ctranslate2.StorageView.from_array(np.ascontiguousarray(np.array(host)[list(indices)]))
+
+
+class Decoder:
+    """One loaded model."""
+
+    def __init__(self, model: WhisperModel, beam_size: int) -> None:
+        self._model = model
+        self._beam_size = beam_size
+        self._tokenizers: dict[tuple[str, str], Tokenizer] = {}
+        self._suppressed = list(get_suppressed_tokens(self.tokenizer("en", "transcribe"), [-1]))
+
+    @property
+    def languages(self) -> list[str]:
+        return list(self._model.supported_languages)
+
+    def tokenizer(self, language: str, task: str) -> Tokenizer:
+        key = (language, task)
+        if key not in self._tokenizers:
+            self._tokenizers[key] = Tokenizer(
+                self._model.hf_tokenizer, self._model.model.is_multilingual, task=task, language=language
+            )
+        return self._tokenizers[key]
+
+    def encode(self, windows: Sequence[NDArray[np.float32]]) -> Encoded:
+        """Windows of at most 30 s of mono FP32 audio at 16 kHz."""
+        features = [pad_or_trim(self._model.feature_extractor(window)[..., :-1]) for window in windows]
+        return Encoded(self._model.encode(np.stack(features)))
+
+    def languages_of(self, storage: Any) -> list[dict[str, float]]:
+        """Per window the probability of each language."""
+        found = self._model.model.detect_language(storage)
+        return [{token[2:-2]: probability for token, probability in window} for window in found]
+
+    def decode(self, encoded: Encoded, tokenizers: Sequence[Tokenizer], prompt: str, temperature: float) -> list[Text]:
+        """The text of each window; `prompt` is what was said before it."""
+        before = tokenizers[0].encode(" " + prompt.strip())[-PROMPT_TOKENS:] if prompt.strip() else []
+        prompts = [self._model.get_prompt(tokenizer, before) for tokenizer in tokenizers]
+        best: list[Text | None] = [None] * len(prompts)
+        open_ = list(range(len(prompts)))
+        for attempt in (temperature,) if temperature else (0.0, *FALLBACK):
+            texts = self._generate(encoded.rows(open_), [prompts[i] for i in open_], attempt)
+            for i, text in zip(open_, texts, strict=True):
+                best[i] = _better(best[i], text)
+            open_ = [i for i, text in zip(open_, texts, strict=True) if text.doubtful]
+            if not open_:
+                break
+        return [text for text in best if text is not None]
+
+    def _generate(self, storage: Any, prompts: list[list[int]], temperature: float) -> list[Text]:
+        how: dict[str, Any] = {"beam_size": self._beam_size}
+        if temperature:
+            how = {
+                "beam_size": 1,
+                "num_hypotheses": BEST_OF,
+                "sampling_topk": 0,
+                "sampling_temperature": temperature,
+            }
+        results = self._model.model.generate(
+            storage,
+            prompts,
+            max_length=self._model.max_length,
+            return_scores=True,
+            return_no_speech_prob=True,
+            suppress_tokens=self._suppressed,
+            max_initial_timestamp_index=FIRST_TIMESTAMP,
+            **how,
+        )
+        return [self._text(result) for result in results]
+
+    def _text(self, result: Any) -> Text:
+        tokens = result.sequences_ids[0]
+        text = self.tokenizer("en", "transcribe").decode(tokens).strip()
+        return Text(
+            tokens=tokens,
+            # The score is the mean over the tokens; openai-whisper counts the end-of-text token too.
+            log_probability=result.scores[0] * len(tokens) / (len(tokens) + 1),
+            no_speech=result.no_speech_prob,
+            compression=get_compression_ratio(text) if text else 0.0,
+        )
+
+
+def _better(one: Text | None, other: Text) -> Text:
+    """The later one if it is fine, else the likelier of those that do not repeat themselves."""
+    if one is None or not other.doubtful:
+        return other
+    return max(one, other, key=lambda text: (text.compression <= REPETITIVE, text.log_probability))

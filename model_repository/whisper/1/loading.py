@@ -1,0 +1,45 @@
+"""Loads the weights, or says in one sentence why not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from faster_whisper import WhisperModel
+from talkies_kit.engine import EngineConfig
+
+_FILES = ("model.bin", "config.json", "tokenizer.json")
+_VOCABULARIES = ("vocabulary.json", "vocabulary.txt")
+
+
+def load_model(config: EngineConfig) -> WhisperModel:
+    """The model on its device: int8 on a CPU, float16 on a GPU. Raises RuntimeError."""
+    folder = _complete(config)
+    device, _, index = config.device.partition(":")
+    try:
+        return WhisperModel(
+            str(folder),
+            device=device,
+            device_index=int(index or 0),
+            compute_type="int8" if device == "cpu" else "float16",
+            cpu_threads=config.cpu_threads,
+            local_files_only=True,
+        )
+    except Exception as error:
+        raise RuntimeError(f"whisper cannot load {folder} on {config.device}: {_sentence(error)}") from None
+
+
+def _complete(config: EngineConfig) -> Path:
+    try:
+        folder = config.weights
+    except FileNotFoundError as error:
+        raise RuntimeError(f"whisper has {error}") from None
+    missing = [name for name in _FILES if not (folder / name).is_file()]
+    if not any((folder / name).is_file() for name in _VOCABULARIES):
+        missing.append(_VOCABULARIES[0])
+    if missing:
+        raise RuntimeError(f"whisper has no weights at {folder}: {', '.join(missing)} missing")
+    return folder
+
+
+def _sentence(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

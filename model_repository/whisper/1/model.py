@@ -1,0 +1,116 @@
+"""Whisper as a Triton model."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+
+from faster_whisper.tokenizer import Tokenizer
+from talkies_kit.asr import AsrModel, Speech, Transcript
+from talkies_kit.engine import EngineConfig
+from talkies_kit.wire import SAMPLE_RATE, AsrOptions, InvalidInput, Segment
+
+from . import words
+from .decoder import WINDOW, Decoder, Encoded
+from .evidence import Evidence
+from .loading import load_model
+from .timeline import Piece, split
+
+BEAM_SIZE = 5
+SHORTEST_REST = 1.0
+"""Seconds after the last timestamp that are worth another look."""
+
+
+@dataclass(slots=True)
+class _Job:
+    """A stretch of speech under way, and how much of it has been heard."""
+
+    speech: Speech
+    language: str
+    heard: float = 0.0
+    segments: list[Segment] = field(default_factory=list)
+
+    @property
+    def window(self) -> float:
+        """Seconds of the next window."""
+        return min(self.speech.seconds - self.heard, WINDOW)
+
+    @property
+    def open(self) -> bool:
+        return self.speech.seconds - self.heard >= SHORTEST_REST or not self.heard
+
+
+class TritonPythonModel(AsrModel):
+    """Decodes the windows of all requests of a batch together, whatever their languages and tasks."""
+
+    def load(self, config: EngineConfig) -> None:
+        self._model = load_model(config)
+        self._decoder = Decoder(self._model, BEAM_SIZE)
+        self._evidence = Evidence()
+
+    def group(self, options: AsrOptions) -> Hashable:
+        language = options.language.lower().partition("-")[0]
+        if language and language not in self._decoder.languages:
+            known = ", ".join(sorted(self._decoder.languages))
+            raise InvalidInput(f"language {options.language!r} is not one that this model knows: {known}", "language")
+        return options.prompt, options.temperature
+
+    def transcribe(self, batch: Sequence[Speech]) -> Sequence[Transcript]:
+        jobs = [_Job(speech, speech.options.language.lower().partition("-")[0]) for speech in batch]
+        while todo := [job for job in jobs if job.open]:
+            self._next_windows(todo)
+        return [Transcript(job.language, job.segments) for job in jobs]
+
+    def _next_windows(self, jobs: Sequence[_Job]) -> None:
+        windows = []
+        for job in jobs:
+            begin = round(job.heard * SAMPLE_RATE)
+            windows.append(job.speech.samples[begin : begin + round(WINDOW * SAMPLE_RATE)])
+        encoded = self._decoder.encode(windows)
+        self._detect(jobs, encoded)
+        options = jobs[0].speech.options
+        tokenizers = [self._decoder.tokenizer(job.language, job.speech.options.task) for job in jobs]
+        texts = self._decoder.decode(encoded, tokenizers, options.prompt, options.temperature)
+        found: list[list[Piece]] = []
+        heard: list[float] = []
+        for job, text, tokenizer in zip(jobs, texts, tokenizers, strict=True):
+            pieces, until = split(text.tokens, tokenizer.timestamp_begin, tokenizer.eot, job.window)
+            found.append([] if text.silent else pieces)
+            heard.append(job.window if text.silent else until)
+        segments = self._segments(jobs, encoded, tokenizers, found)
+        for i, job in enumerate(jobs):
+            job.segments += [segment.shifted(job.heard) for segment in segments[i] if segment.text.strip()]
+            job.heard += heard[i] or job.window
+
+    def _detect(self, jobs: Sequence[_Job], encoded: Encoded) -> None:
+        """Fill in the languages that nobody has named."""
+        names = [job.speech.file or f"\0{i}" for i, job in enumerate(jobs)]
+        for job in jobs:
+            job.language = job.language or self._evidence.settled(job.speech.file)
+        unknown = [i for i, job in enumerate(jobs) if not job.language]
+        if not unknown:
+            return
+        for i, probabilities in zip(unknown, self._decoder.languages_of(encoded.rows(unknown)), strict=True):
+            self._evidence.add(names[i], probabilities, jobs[i].window)
+        for i in unknown:
+            jobs[i].language = self._evidence.language(names[i])
+        self._evidence.forget([names[i] for i in unknown if not jobs[i].speech.file])
+
+    def _segments(
+        self, jobs: Sequence[_Job], encoded: Encoded, tokenizers: Sequence[Tokenizer], found: Sequence[Sequence[Piece]]
+    ) -> list[list[Segment]]:
+        segments = [
+            [Segment(piece.start, piece.end, tokenizer.decode(list(piece.tokens))) for piece in pieces]
+            for tokenizer, pieces in zip(tokenizers, found, strict=True)
+        ]
+        groups: dict[Tokenizer, list[int]] = {}
+        for i, job in enumerate(jobs):
+            if job.speech.options.word_timestamps and found[i]:
+                groups.setdefault(tokenizers[i], []).append(i)
+        for tokenizer, rows in groups.items():
+            aligned = words.align(
+                self._model, tokenizer, encoded.rows(rows), [found[i] for i in rows], [jobs[i].window for i in rows]
+            )
+            for i, with_words in zip(rows, aligned, strict=True):
+                segments[i] = with_words
+        return segments

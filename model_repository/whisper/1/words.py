@@ -1,0 +1,59 @@
+"""Word times: aligns text with the audio that it was heard in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import ceil
+from typing import Any
+
+from faster_whisper import WhisperModel
+from faster_whisper.tokenizer import Tokenizer
+from talkies_kit.wire import Segment, Word
+
+from .timeline import Piece
+
+_FRAMES = 100
+"""Feature frames per second."""
+_WINDOW = 30.0
+_PREPENDED = "\"'“¿([{-"
+_APPENDED = "\"'.。,，!！?？:：”)]}、"  # noqa: RUF001
+
+
+def align(
+    model: WhisperModel,
+    tokenizer: Tokenizer,
+    storage: Any,
+    windows: Sequence[Sequence[Piece]],
+    seconds: Sequence[float],
+) -> list[list[Segment]]:
+    """Per window its segments with words; windows are of one language and task, and none is without pieces.
+
+    faster-whisper mends implausible first words by the end of the segment before, and takes all for one file. So the
+    windows are laid one after the other, 30 s apart, and moved back.
+    """
+    laid = [
+        [
+            {
+                "seek": round(k * _WINDOW * _FRAMES),
+                "start": piece.start + k * _WINDOW,
+                "end": piece.end + k * _WINDOW,
+                "tokens": list(piece.tokens),
+            }
+            for piece in pieces
+        ]
+        for k, pieces in enumerate(windows)
+    ]
+    frames = [min(ceil(s * _FRAMES), round(_WINDOW * _FRAMES)) for s in seconds]
+    model.add_word_timestamps(laid, tokenizer, storage, frames, _PREPENDED, _APPENDED, 0.0)
+    return [
+        [
+            Segment(
+                start=max(0.0, float(part["start"])),
+                end=float(part["end"]),
+                text=tokenizer.decode(part["tokens"]),
+                words=tuple(Word(w["word"], float(w["start"]), float(w["end"])) for w in part["words"]),
+            ).shifted(-k * _WINDOW)
+            for part in parts
+        ]
+        for k, parts in enumerate(laid)
+    ]

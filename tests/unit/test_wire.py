@@ -1,0 +1,69 @@
+"""What travels between facade and models comes back as it was."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from talkies_kit import wire
+from talkies_kit.engine import EngineConfig
+from talkies_kit.wire import AsrOptions, Fault, FaultCode, InvalidInput, Segment, Word
+
+TIMES = st.floats(0, 1e5)
+WORDS = st.builds(Word, st.text(), TIMES, TIMES)
+SEGMENTS = st.builds(Segment, TIMES, TIMES, st.text(), st.lists(WORDS, max_size=3).map(tuple))
+OPTIONS = st.builds(
+    AsrOptions,
+    language=st.text(max_size=5),
+    task=st.sampled_from(wire.TASKS),
+    target_language=st.text(max_size=5),
+    prompt=st.text(),
+    temperature=st.floats(0, 1),
+    word_timestamps=st.booleans(),
+)
+
+
+@given(st.lists(SEGMENTS, max_size=4))
+def test_segments(segments: list[Segment]) -> None:
+    assert wire.load_segments(wire.dump_segments(segments)) == segments
+
+
+@given(st.builds(Fault, st.sampled_from(FaultCode), st.text(), st.text()))
+def test_faults(fault: Fault) -> None:
+    assert Fault.load(fault.dump()) == fault
+    assert Fault.load("") is None
+
+
+@given(OPTIONS)
+def test_options(options: AsrOptions) -> None:
+    sent = json.loads(json.dumps({"path": "a.wav", "channels": "mono", **options.to_parameters()}))
+    assert AsrOptions.from_parameters(sent) == options
+
+
+def test_default_options_send_nothing() -> None:
+    assert AsrOptions().to_parameters() == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("temperature", "x"), ("temperature", "nan"), ("temperature", 1.5), ("task", "sing")]
+)
+def test_wrong_options(name: str, value: object) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        AsrOptions.from_parameters({name: value})
+    assert caught.value.param == name
+
+
+def test_shifted() -> None:
+    segment = Segment(1, 2, " a", (Word(" a", 1, 2),))
+    assert segment.shifted(10) == Segment(11, 12, " a", (Word(" a", 11, 12),))
+
+
+def test_engine_config() -> None:
+    parameters = {"cpu_threads": {"string_value": "3"}, "max_audio_seconds": {"string_value": "21600.0"}}
+    config = EngineConfig.parse({"model_config": json.dumps({"name": "m", "parameters": parameters})})
+    assert (config.cpu_threads, config.number("max_audio_seconds", 1), config.number("absent", 2)) == (3, 21_600, 2)
+    assert EngineConfig("m", {}, 8).cpu_threads >= 1
+    with pytest.raises(FileNotFoundError):
+        _ = EngineConfig("m", {"weights": "/nonexistent"}, 8).weights
