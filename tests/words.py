@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import csv
-import re
 from pathlib import Path
 
 import jiwer
+from whisper_normalizer.basic import BasicTextNormalizer
+from whisper_normalizer.english import EnglishTextNormalizer
 
-# The few spellings in which Whisper and LibriSpeech's upper-case references differ without a word being wrong.
-_SPELLINGS = {"mr": "mister", "mrs": "missus", "dr": "doctor", "st": "saint"}
+_ENGLISH = EnglishTextNormalizer()
+_ANY = BasicTextNormalizer()
 
 
 def normalize(text: str) -> str:
-    """Lower case, no punctuation, one space between words; contractions keep their apostrophe."""
-    words = re.sub(r"[^\w'\s]", " ", text.lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")).split()
-    return " ".join(_SPELLINGS.get(word, word) for word in words)
+    """English as OpenAI's evaluation compares it: no case, punctuation or fillers, one spelling of each word."""
+    return str(_ENGLISH(text))
 
 
-def wer(references: list[str], hypotheses: list[str]) -> float:
+def wer(references: list[str], hypotheses: list[str], language: str = "en") -> float:
     """Word error rate over all pairs, 0.0 to 1.0 and above."""
-    return float(jiwer.wer([normalize(r) for r in references], [normalize(h) for h in hypotheses]))
+    plain = _ENGLISH if language == "en" else _ANY
+    return float(jiwer.wer([plain(r) for r in references], [plain(h) for h in hypotheses]))
 
 
 def transcripts(audio: Path, prefix: str) -> list[tuple[Path, str, str]]:

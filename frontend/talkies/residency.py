@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 
 import structlog
@@ -24,8 +24,8 @@ from talkies.triton import EngineDied, State, Triton
 log = structlog.get_logger("talkies.residency")
 
 _UNLOAD_WAIT = 5.0
-"""Seconds to wait for an unload. A process that died in the middle of an ensemble leaves its model UNLOADING for ever
-on Triton < 26.05, but holds no memory any more, so loading beside it is right."""
+"""Seconds to wait for an unload, which takes about 1.2 s. A process that died in the middle of an ensemble leaves its
+model UNLOADING for ever on Triton < 26.05; whatever process is left then is killed, so that its memory is free."""
 
 _POLL = 0.05
 _RESTART_WAIT = 20.0
@@ -77,10 +77,18 @@ class _Slot:
 class Residency:
     """Loads and unloads the registry's models in one tritonserver."""
 
-    def __init__(self, settings: Settings, registry: Registry, triton: Triton) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        registry: Registry,
+        triton: Triton,
+        kill_engine: Callable[[str], None] = lambda name: None,
+    ) -> None:
+        """`kill_engine` ends the process of a Triton model that is stuck; an outside tritonserver's is out of reach."""
         self._settings = settings
         self._registry = registry
         self._triton = triton
+        self._kill_engine = kill_engine
         self._lock = asyncio.Lock()
         """Held over every load and unload."""
         self._slots = {slug: _Slot(asyncio.Semaphore(settings.max_concurrency)) for slug in registry}
@@ -239,7 +247,8 @@ class Residency:
                 log.info("unloaded", model=model.slug)
                 return
             await asyncio.sleep(_POLL)
-        log.warning("unload goes on", model=model.slug, after=_UNLOAD_WAIT)
+        log.warning("unload is stuck", model=model.slug, after=_UNLOAD_WAIT)
+        self._kill_engine(engine_name(model))
 
     async def _resident(self, model: Model) -> Resident:
         slot = self._slots[model.slug]

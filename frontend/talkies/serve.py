@@ -72,7 +72,11 @@ async def _serve(settings: Settings, registry: Registry, announce: Callable[[], 
         if embedded
         else Triton(settings.triton_url, settings.triton_admin_key.get_secret_value())
     )
-    residency = Residency(settings, registry, triton)
+    residency = (
+        Residency(settings, registry, triton, embedded.kill_engine)
+        if embedded
+        else Residency(settings, registry, triton)
+    )
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

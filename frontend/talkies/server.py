@@ -72,6 +72,17 @@ class EmbeddedServer:
                 await asyncio.wait_for(process.wait(), timeout=10)
         self._bury()
 
+    def kill_engine(self, name: str) -> None:
+        """Kill the process of a Triton model that does not end although it was unloaded."""
+        model = f"/{name}/1/model.py".encode()
+        for folder in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+                command = (folder / "cmdline").read_bytes().split(b"\0")
+                if self._process and parent == self._process.pid and any(part.endswith(model) for part in command):
+                    log.warning("killing engine", model=name, pid=int(folder.name))
+                    os.kill(int(folder.name), signal.SIGKILL)
+
     async def _supervise(self, process: asyncio.subprocess.Process) -> None:
         backoff = _FIRST_BACKOFF
         while True:

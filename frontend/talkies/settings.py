@@ -39,7 +39,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="TALKIES_", frozen=True, extra="ignore", env_ignore_empty=True)
 
     host: str = Field("127.0.0.1", description="Address the HTTP API and Triton's gRPC endpoint listen on.")
-    port: int = Field(8000, ge=0, le=65535, description="Port of the HTTP API.")
+    port: int = Field(8000, ge=1, le=65535, description="Port of the HTTP API.")
     grpc_port: int = Field(8001, ge=1, le=65535, description="Port of the embedded tritonserver's gRPC endpoint.")
     metrics_port: int = Field(8002, ge=1, le=65535, description="Port of the embedded tritonserver's metrics.")
     triton_url: str = Field("", description="host:port of an outside tritonserver's gRPC endpoint; empty starts one.")

@@ -102,7 +102,7 @@ def test_other_languages(server: Server, voice: str, language: str, text: str) -
     result = server.openai().audio.transcriptions.create(
         model="whisper-base", file=("a.wav", speech), language=language
     )
-    assert wer([text], [result.text]) <= 0.35, result.text
+    assert wer([text], [result.text], language) <= 0.35, result.text
 
 
 def test_hindi_speaks(server: Server) -> None:

@@ -199,6 +199,22 @@ async def test_evicting_what_is_not_loaded(make: Make) -> None:
     assert await residency.unload_all() == []
 
 
+async def test_a_stuck_unload_ends_with_its_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("talkies.residency._UNLOAD_WAIT", 0.05)
+    settings = Settings(data_dir=tmp_path, triton_url="elsewhere:8001")
+    registry = Registry.load(settings.models_file)
+    triton = FakeTriton()
+    triton.states = {TTS: State.READY}
+    killed: list[str] = []
+
+    async def stick(name: str) -> None:
+        triton.states[name] = State.UNLOADING
+
+    monkeypatch.setattr(triton, "unload", stick)
+    await Residency(settings, registry, triton, killed.append).evict(TTS)  # type: ignore[arg-type]
+    assert killed == [TTS]
+
+
 async def test_missing_weights(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path)
     registry = Registry.load(settings.models_file)

@@ -65,5 +65,5 @@ def test_engine_config() -> None:
     config = EngineConfig.parse({"model_config": json.dumps({"name": "m", "parameters": parameters})})
     assert (config.cpu_threads, config.number("max_audio_seconds", 1), config.number("absent", 2)) == (3, 21_600, 2)
     assert EngineConfig("m", {}, 8).cpu_threads >= 1
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(RuntimeError):
         _ = EngineConfig("m", {"weights": "/nonexistent"}, 8).weights

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import sentencex
 from numpy.typing import NDArray
-from talkies_kit import wire
 from talkies_kit.engine import EngineConfig
 from talkies_kit.tts import Pcm, Piece, Speech, TtsModel
 from talkies_kit.wire import InvalidInput
@@ -44,7 +43,7 @@ class TritonPythonModel(TtsModel):
             self._phonemes = phonemes
             self._runtime, self._vocabulary, self._voices = runtime.result()
         if not self._voices.names():
-            raise RuntimeError(f"kokoro has no voices in {folder / 'voices'}")
+            raise RuntimeError("kokoro has no voices")
 
     def synthesize(self, speech: Speech) -> Iterator[Piece]:
         style = self._voices.style(speech.voice)
@@ -84,9 +83,9 @@ def _load_runtime(folder: Path, config: EngineConfig) -> tuple[Runtime, Vocabula
 
         vocabulary = Vocabulary.read(Path(__file__).with_name("vocabulary.json"))
         voices = Voices(folder / "voices")
-        runtime = OnnxKokoro(onnx, vocabulary, int(config.parameters.get(wire.CONFIG_CPU_THREADS, "0")))
+        runtime = OnnxKokoro(onnx, vocabulary, config.cpu_threads)
     else:
-        raise RuntimeError(f"kokoro has no weights: {onnx} is missing")
+        raise RuntimeError(f"kokoro has no weights: {onnx.name} is missing")
     for name in voices.names()[:1]:
         runtime(vocabulary.known("həlO."), voices.style(name)[4], 1.0)
     return runtime, vocabulary, voices

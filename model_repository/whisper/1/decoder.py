@@ -16,8 +16,11 @@ from numpy.typing import NDArray
 
 WINDOW = 30.0
 """Seconds that the encoder takes; a shorter window is padded and costs the same."""
-FALLBACK = (0.2, 0.4, 0.6, 0.8, 1.0)
-"""Temperatures tried one after the other while the text of a window looks wrong, as openai-whisper does."""
+NO_REPEAT = 3
+"""Tokens in a row that the second attempt at a window must not repeat. Unlike sampling it gives the same text every
+time, and it mends most loops."""
+FALLBACK = (0.4, 0.8)
+"""Temperatures tried after that while the text still looks wrong. openai-whisper tries five; here a batch waits."""
 BEST_OF = 5
 """Texts sampled at a temperature above 0, of which the likeliest counts."""
 REPETITIVE = 2.4
@@ -46,8 +49,8 @@ class Text:
 
     @property
     def silent(self) -> bool:
-        """Not speech, whatever the text says."""
-        return self.no_speech > SILENT and self.log_probability < UNLIKELY
+        """Not speech, whatever the text says. Noise makes the model repeat itself, and be sure of it."""
+        return self.no_speech > SILENT and (self.log_probability < UNLIKELY or self.compression > REPETITIVE)
 
 
 class Encoded:
@@ -101,8 +104,8 @@ class Decoder:
         prompts = [self._model.get_prompt(tokenizer, before) for tokenizer in tokenizers]
         best: list[Text | None] = [None] * len(prompts)
         open_ = list(range(len(prompts)))
-        for attempt in (temperature,) if temperature else (0.0, *FALLBACK):
-            texts = self._generate(encoded.rows(open_), [prompts[i] for i in open_], attempt)
+        for how in self._attempts(temperature):
+            texts = self._generate(encoded.rows(open_), [prompts[i] for i in open_], how)
             for i, text in zip(open_, texts, strict=True):
                 best[i] = _better(best[i], text)
             open_ = [i for i, text in zip(open_, texts, strict=True) if text.doubtful]
@@ -110,15 +113,14 @@ class Decoder:
                 break
         return [text for text in best if text is not None]
 
-    def _generate(self, storage: Any, prompts: list[list[int]], temperature: float) -> list[Text]:
-        how: dict[str, Any] = {"beam_size": self._beam_size}
+    def _attempts(self, temperature: float) -> list[dict[str, Any]]:
+        """How to search for the text, one way after the other until there is no doubt."""
         if temperature:
-            how = {
-                "beam_size": 1,
-                "num_hypotheses": BEST_OF,
-                "sampling_topk": 0,
-                "sampling_temperature": temperature,
-            }
+            return [_sampling(temperature)]
+        beam = {"beam_size": self._beam_size}
+        return [beam, {**beam, "no_repeat_ngram_size": NO_REPEAT}, *map(_sampling, FALLBACK)]
+
+    def _generate(self, storage: Any, prompts: list[list[int]], how: dict[str, Any]) -> list[Text]:
         results = self._model.model.generate(
             storage,
             prompts,
@@ -141,6 +143,11 @@ class Decoder:
             no_speech=result.no_speech_prob,
             compression=get_compression_ratio(text) if text else 0.0,
         )
+
+
+def _sampling(temperature: float) -> dict[str, Any]:
+    # With the default sampling_topk of 1 a temperature would change nothing.
+    return {"beam_size": 1, "num_hypotheses": BEST_OF, "sampling_topk": 0, "sampling_temperature": temperature}
 
 
 def _better(one: Text | None, other: Text) -> Text:

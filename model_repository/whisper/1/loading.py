@@ -25,21 +25,19 @@ def load_model(config: EngineConfig) -> WhisperModel:
             local_files_only=True,
         )
     except Exception as error:
-        raise RuntimeError(f"whisper cannot load {folder} on {config.device}: {_sentence(error)}") from None
+        raise RuntimeError(f"whisper cannot load its weights on {config.device}: {_sentence(error, folder)}") from None
 
 
 def _complete(config: EngineConfig) -> Path:
-    try:
-        folder = config.weights
-    except FileNotFoundError as error:
-        raise RuntimeError(f"whisper has {error}") from None
+    folder = config.weights
     missing = [name for name in _FILES if not (folder / name).is_file()]
     if not any((folder / name).is_file() for name in _VOCABULARIES):
         missing.append(_VOCABULARIES[0])
     if missing:
-        raise RuntimeError(f"whisper has no weights at {folder}: {', '.join(missing)} missing")
+        raise RuntimeError(f"of the weights of whisper {', '.join(missing)} missing")
     return folder
 
 
-def _sentence(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+def _sentence(error: Exception, folder: Path) -> str:
+    """The error's first line; it reaches whoever asked for the model, who has no business with paths."""
+    return (str(error).splitlines() or [type(error).__name__])[0].replace(f"{folder}/", "")

@@ -14,6 +14,7 @@ from . import words
 from .decoder import WINDOW, Decoder, Encoded
 from .evidence import Evidence
 from .loading import load_model
+from .loudness import tightened
 from .timeline import Piece, split
 
 BEAM_SIZE = 5
@@ -77,7 +78,10 @@ class TritonPythonModel(AsrModel):
             pieces, until = split(text.tokens, tokenizer.timestamp_begin, tokenizer.eot, job.window)
             found.append([] if text.silent else pieces)
             heard.append(job.window if text.silent else until)
-        segments = self._segments(jobs, encoded, tokenizers, found)
+        segments = [
+            tightened(made, window)
+            for made, window in zip(self._segments(jobs, encoded, tokenizers, found), windows, strict=True)
+        ]
         for i, job in enumerate(jobs):
             job.segments += [segment.shifted(job.heard) for segment in segments[i] if segment.text.strip()]
             job.heard += heard[i] or job.window

@@ -36,10 +36,10 @@ class EngineConfig:
 
     @property
     def weights(self) -> Path:
-        """The folder of the model's weights. Raises FileNotFoundError when it is not there."""
+        """The folder of the model's weights. Raises RuntimeError when it is not there."""
         path = Path(self.parameters[wire.CONFIG_WEIGHTS])
         if not path.is_dir():
-            raise FileNotFoundError(f"no weights at {path}")
+            raise RuntimeError(f"the weights of {self.name.removesuffix('.engine')} are not there")
         return path
 
     @property

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import threading
-import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from talkies_kit import engine, wire
 from talkies_kit.engine import EngineConfig
 from talkies_kit.fair import FairQueue, Turn
-from talkies_kit.wire import Fault, FaultCode, InvalidInput
+from talkies_kit.wire import Fault, InvalidInput
 
 log = logging.getLogger("talkies")
 
@@ -86,7 +85,7 @@ class TtsModel(ABC):
             try:
                 job = _Job(sender, self.synthesize(_read(request)))
             except Exception as error:
-                _end(sender, _fault(error))
+                _end(sender, engine.fault_of(error, "speech"))
                 continue
             with self._changed:
                 self._waiting.add(job)
@@ -125,7 +124,7 @@ def _step(job: _Job) -> int | None:
             if job.piece:
                 return len(pcm)
     except Exception as error:
-        fault = _fault(error)
+        fault = engine.fault_of(error, "speech")
     _end(job.sender, fault)
     return None
 
@@ -174,11 +173,3 @@ def _string(request: Any, name: str, param: str) -> str:
         return str(tensor.as_numpy().reshape(-1)[0].decode())
     except UnicodeDecodeError:
         raise InvalidInput(f"{param} is not valid UTF-8", param) from None
-
-
-def _fault(error: Exception) -> Fault:
-    if isinstance(error, InvalidInput):
-        return Fault(FaultCode.INVALID, str(error), error.param)
-    # Without the message, which may quote the text that was to be spoken; that never goes to the log.
-    log.error("speech failed: %s\n%s", type(error).__name__, "".join(traceback.format_tb(error.__traceback__)))
-    return Fault(FaultCode.INTERNAL, f"speech failed ({type(error).__name__}); the server's log says where")
