@@ -18,8 +18,10 @@ class Format:
     media_type: str
     render: Callable[[Transcript, float], str]
     """From the transcript and the temperature it was made with."""
+    times: bool = False
+    """Whether it shows the times of segments, which cost a model extra work."""
     words: bool = False
-    """Whether it shows word times, which cost a model extra work."""
+    """Whether it shows those of words too."""
 
 
 def find(name: str) -> Format:
@@ -116,7 +118,7 @@ def _dump(value: Any) -> str:
 FORMATS = {
     "json": Format("application/json", _json),
     "text": Format("text/plain; charset=utf-8", _text),
-    "verbose_json": Format("application/json", _verbose_json, words=True),
-    "srt": Format("application/x-subrip; charset=utf-8", _srt),
-    "vtt": Format("text/vtt; charset=utf-8", _vtt),
+    "verbose_json": Format("application/json", _verbose_json, times=True, words=True),
+    "srt": Format("application/x-subrip; charset=utf-8", _srt, times=True),
+    "vtt": Format("text/vtt; charset=utf-8", _vtt, times=True),
 }

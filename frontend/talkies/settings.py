@@ -56,7 +56,9 @@ class Settings(BaseSettings):
     default_tts_model: str = Field("kokoro-82m", description="What `tts-1` and the CLI mean.")
     openai_voices: bool = Field(False, description="Map OpenAI's voice names to Kokoro voices.")
 
-    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N.")
+    device: str = Field(
+        "auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto (the CPU in this version), cpu, cuda or cuda:N."
+    )
     cpu_threads: int = Field(0, ge=0, description="Threads of a CPU engine; 0 is one per core this process may use.")
     max_loaded_models: int = Field(1, ge=1, description="Models resident at the same time; the least recent goes.")
     model_ttl: Seconds = Field(600, description="Idle seconds before a model is unloaded; 0 keeps it.")
@@ -95,10 +97,8 @@ class Settings(BaseSettings):
 
     @property
     def resolved_device(self) -> str:
-        """ "cpu" or "cuda:N"; auto means the first GPU where the NVIDIA driver shows one."""
-        if self.device == "auto":
-            return "cuda:0" if Path("/dev/nvidia0").exists() else "cpu"
-        return "cuda:0" if self.device == "cuda" else self.device
+        """ "cpu" or "cuda:N". auto is the CPU: the environments that talkies builds hold no CUDA libraries yet."""
+        return {"auto": "cpu", "cuda": "cuda:0"}.get(self.device, self.device)
 
     @property
     def envs(self) -> Path:

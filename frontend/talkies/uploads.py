@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, TypeVar
+from urllib.parse import parse_qsl
 
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
@@ -19,6 +20,7 @@ from starlette.requests import Request
 from talkies.errors import BadRequest, TalkiesError, TooLarge
 
 _FILE = "file"
+_URL_ENCODED = "application/x-www-form-urlencoded"
 _MAX_FIELDS = 100
 _MAX_FIELD_BYTES = 64 << 10
 _MAX_OVERHEAD = _MAX_FIELDS * _MAX_FIELD_BYTES
@@ -30,7 +32,7 @@ M = TypeVar("M", bound=BaseModel)
 
 @dataclass(slots=True)
 class Form:
-    """A received multipart form."""
+    """A received form."""
 
     fields: dict[str, str] = field(default_factory=dict)
     """Text fields; of one sent several times, the last."""
@@ -42,11 +44,17 @@ class Form:
 
 @asynccontextmanager
 async def receive_form(request: Request, folder: Path, max_file_bytes: int) -> AsyncIterator[Form]:
-    """The request's multipart form; its file lies in `folder` as long as the context lasts, whatever ends it.
+    """The request's form; its file lies in `folder` as long as the context lasts, whatever ends it.
+
+    A form without a file may come URL-encoded, as HTTP libraries send it; all others are multipart.
 
     Raises BadRequest for a body that is no sound form, TooLarge beyond `max_file_bytes`, and Starlette's
     ClientDisconnect.
     """
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() == _URL_ENCODED:
+        content = await _whole(request, _MAX_OVERHEAD)
+        yield Form(dict(parse_qsl(content.decode(errors="replace"), keep_blank_values=True)))
+        return
     too_large = TooLarge(f"The upload is larger than {max_file_bytes} bytes.", param=_FILE)
     body = _Body(request, max_file_bytes + _MAX_OVERHEAD, too_large)
     receiver = _Receiver(_boundary(request), folder / uuid.uuid4().hex, max_file_bytes, too_large)
@@ -71,18 +79,24 @@ async def receive_form(request: Request, folder: Path, max_file_bytes: int) -> A
 
 async def receive_json(request: Request, model: type[M]) -> M:
     """The request's JSON body as `model`. Raises RequestValidationError, TooLarge beyond 8 MiB."""
-    body = _Body(request, _MAX_JSON_BYTES, TooLarge(f"The body is larger than {_MAX_JSON_BYTES} bytes."))
+    content = await _whole(request, _MAX_JSON_BYTES)
+    try:
+        return model.model_validate_json(content)
+    except ValidationError as error:
+        raise _invalid(error) from None
+
+
+async def _whole(request: Request, limit: int) -> bytes:
+    """The body of at most `limit` bytes. Raises TooLarge."""
+    body = _Body(request, limit, TooLarge(f"The body is larger than {limit} bytes."))
     content = bytearray()
     try:
         async for piece in body:
             content += piece
     except TooLarge:
-        await body.discard(_MAX_JSON_BYTES)
+        await body.discard(limit)
         raise
-    try:
-        return model.model_validate_json(content)
-    except ValidationError as error:
-        raise _invalid(error) from None
+    return bytes(content)
 
 
 def validate(model: type[M], fields: Mapping[str, str]) -> M:

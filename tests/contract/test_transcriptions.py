@@ -90,7 +90,7 @@ def _joined(spans: list[tuple[float, float]], gap: float) -> list[tuple[float, f
 @pytest.mark.parametrize("format", ["srt", "vtt"])
 def test_subtitles(server: Server, jfk: Path, format: str) -> None:
     text = str(server.openai().audio.transcriptions.create(model=MODEL, file=jfk, response_format=format))  # type: ignore[call-overload]
-    assert SENTENCE in normalize(re.sub(r"[\d:.,]+ --> [\d:.,]+", "", text))
+    assert SENTENCE in normalize(re.sub(r"(?m)^\d+$|^\S+ --> \S+$", "", text))
     mark = "," if format == "srt" else r"\."
     assert re.search(rf"^00:00:\d\d{mark}\d\d\d --> 00:00:\d\d{mark}\d\d\d$", text, re.MULTILINE)
     assert text.startswith("1\n" if format == "srt" else "WEBVTT\n")
@@ -99,11 +99,13 @@ def test_subtitles(server: Server, jfk: Path, format: str) -> None:
 def test_english_word_error_rate(server: Server, shared_audio: Path) -> None:
     files = transcripts(shared_audio, "librispeech")
     assert len(files) == 40
-    assert wer([text for _, _, text in files], _all(server, files)) <= 0.13
+    # One after the other: rounding depends on the batch, and so now and then does a word.
+    assert wer([text for _, _, text in files], _all(server, files, workers=1)) <= 0.13
 
 
-# Word error rates of faster-whisper in-process on the same five files each: whisper-base int8, beam 5, language given.
-IN_PROCESS = {"de": 0.1491, "es": 0.0611, "fr": 0.3106, "pt": 0.1840}
+# Word error rates of faster-whisper in-process on the same five files each: whisper-base int8, beam 5, language given,
+# without timestamps, as its batched pipeline decodes.
+IN_PROCESS = {"de": 0.1228, "es": 0.0458, "fr": 0.2981, "pt": 0.2080}
 
 
 @pytest.mark.parametrize("language", IN_PROCESS)
@@ -119,8 +121,8 @@ def test_language_is_detected(server: Server, shared_audio: Path, language: str)
     assert post(server, path.read_bytes(), response_format="verbose_json").json()["language"] == language
 
 
-def _all(server: Server, files: list[tuple[Path, str, str]], **fields: str) -> list[str]:
-    with ThreadPoolExecutor(8) as pool:
+def _all(server: Server, files: list[tuple[Path, str, str]], workers: int = 8, **fields: str) -> list[str]:
+    with ThreadPoolExecutor(workers) as pool:
         return list(pool.map(lambda file: post(server, file[0].read_bytes(), **fields).json()["text"], files))
 
 

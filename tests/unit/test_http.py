@@ -69,7 +69,7 @@ async def test_a_transcription_with_defaults(api: Facade) -> None:
     assert int(response.headers["content-length"]) == len(response.content)
     (call,) = api.transcriber.calls
     assert (call["model"], call["audio"], call["diarize"]) == ("whisper-base", b"RIFF...", False)
-    assert call["options"].to_parameters() == {}
+    assert call["options"].to_parameters() == {"text_only": True}
     assert call["path"].parent == api.settings.uploads
     assert call["request_id"] == response.headers["x-request-id"]
     assert api.uploads == []
@@ -114,7 +114,7 @@ async def test_every_field_reaches_the_model(api: Facade) -> None:
 async def test_empty_fields_count_as_not_sent(api: Facade) -> None:
     response = await transcribe(api, language="", response_format="", temperature="", prompt="", file_path="")
     assert response.status_code == 200
-    assert api.transcriber.calls[0]["options"].to_parameters() == {}
+    assert api.transcriber.calls[0]["options"].to_parameters() == {"text_only": True}
 
 
 @pytest.mark.parametrize(("asked", "code"), [("en-US", "en"), ("EN", "en"), (" pt_BR ", "pt")])

@@ -49,7 +49,7 @@ def router(settings: Settings, registry: Registry, transcriber: Transcriber) -> 
             if model.modality is not Modality.ASR:
                 raise BadRequest(f"{model.slug} speaks; choose a model with modality asr.", param="model")
             format = formats.find(form.response_format)
-            options = _options(model, form, words=format.words)
+            options = _options(model, form, format)
             path = await asyncio.to_thread(_audio, settings.files, received, form.file_path)
             transcript = await while_connected(
                 request,
@@ -76,7 +76,7 @@ def _audio(files: Path, received: Form, file_path: str) -> Path:
     return received.file
 
 
-def _options(model: Model, form: TranscriptionForm, *, words: bool) -> AsrOptions:
+def _options(model: Model, form: TranscriptionForm, format: formats.Format) -> AsrOptions:
     translating = model.default_task in _TRANSLATING
     return AsrOptions(
         language=_language(model, form.language) or model.default_source_lang,
@@ -84,7 +84,9 @@ def _options(model: Model, form: TranscriptionForm, *, words: bool) -> AsrOption
         target_language=model.default_target_lang if translating else "",
         prompt=form.prompt,
         temperature=form.temperature,
-        word_timestamps=words,
+        word_timestamps=format.words,
+        # The turns of a dialogue are put in order by their times.
+        text_only=not (format.times or form.diarization),
     )
 
 

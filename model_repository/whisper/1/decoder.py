@@ -98,10 +98,14 @@ class Decoder:
         found = self._model.model.detect_language(storage)
         return [{token[2:-2]: probability for token, probability in window} for window in found]
 
-    def decode(self, encoded: Encoded, tokenizers: Sequence[Tokenizer], prompt: str, temperature: float) -> list[Text]:
+    def decode(
+        self, encoded: Encoded, tokenizers: Sequence[Tokenizer], prompt: str, temperature: float, *, timestamps: bool
+    ) -> list[Text]:
         """The text of each window; `prompt` is what was said before it."""
         before = tokenizers[0].encode(" " + prompt.strip())[-PROMPT_TOKENS:] if prompt.strip() else []
-        prompts = [self._model.get_prompt(tokenizer, before) for tokenizer in tokenizers]
+        prompts = [
+            self._model.get_prompt(tokenizer, before, without_timestamps=not timestamps) for tokenizer in tokenizers
+        ]
         best: list[Text | None] = [None] * len(prompts)
         open_ = list(range(len(prompts)))
         for how in self._attempts(temperature):

@@ -8,7 +8,7 @@ from typing import Any
 
 from faster_whisper import WhisperModel
 from faster_whisper.tokenizer import Tokenizer
-from talkies_kit.wire import Segment, Word
+from talkies_kit.wire import Word
 
 from .timeline import Piece
 
@@ -25,8 +25,8 @@ def align(
     storage: Any,
     windows: Sequence[Sequence[Piece]],
     seconds: Sequence[float],
-) -> list[list[Segment]]:
-    """Per window its segments with words; windows are of one language and task, and none is without pieces.
+) -> list[list[Word]]:
+    """Per window its words; windows are of one language and task, and none is without pieces.
 
     faster-whisper mends implausible first words by the end of the segment before, and takes all for one file. So the
     windows are laid one after the other, 30 s apart, and moved back.
@@ -47,13 +47,9 @@ def align(
     model.add_word_timestamps(laid, tokenizer, storage, frames, _PREPENDED, _APPENDED, 0.0)
     return [
         [
-            Segment(
-                start=max(0.0, float(part["start"])),
-                end=float(part["end"]),
-                text=tokenizer.decode(part["tokens"]),
-                words=tuple(Word(w["word"], float(w["start"]), float(w["end"])) for w in part["words"]),
-            ).shifted(-k * _WINDOW)
+            Word(word["word"], float(word["start"]) - k * _WINDOW, float(word["end"]) - k * _WINDOW)
             for part in parts
+            for word in part["words"]
         ]
         for k, parts in enumerate(laid)
     ]

@@ -69,9 +69,9 @@ class AsrModel(ABC):
         All of `batch` share what `group` says. It holds 1 to `max_batch_size` stretches of any files.
         """
 
-    def group(self, options: AsrOptions) -> Hashable:
+    def group(self, speech: Speech) -> Hashable:
         """What stretches must have in common to be in one batch: all options, unless an engine can mix some."""
-        return options
+        return speech.options
 
     def initialize(self, args: Mapping[str, str]) -> None:
         engine.die_with_parent()
@@ -85,7 +85,7 @@ class AsrModel(ABC):
         for i, request in enumerate(requests):
             try:
                 if not request.is_cancelled() and (chunk := _read(request)):
-                    groups.setdefault(self.group(chunk.speech.options), []).append(i)
+                    groups.setdefault(self.group(chunk.speech), []).append(i)
                     chunks[i] = chunk
             except Exception as error:
                 answers[i] = engine.fault_of(error, "transcription")

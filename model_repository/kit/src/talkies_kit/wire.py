@@ -147,6 +147,8 @@ class AsrOptions:
     """Text that sets vocabulary and style, as OpenAI's `prompt`."""
     temperature: float = 0.0
     word_timestamps: bool = False
+    text_only: bool = False
+    """Nobody looks at times: an engine may save itself the trouble and give one segment per chunk."""
 
     def to_parameters(self) -> dict[str, str | int | bool]:
         """The request parameters that `from_parameters` reads back; floats travel as strings."""
@@ -174,5 +176,10 @@ class AsrOptions:
             target_language=str(parameters.get("target_language", "")),
             prompt=str(parameters.get("prompt", "")),
             temperature=temperature,
-            word_timestamps=str(parameters.get("word_timestamps", False)).lower() in {"true", "1"},
+            word_timestamps=_flag(parameters, "word_timestamps"),
+            text_only=_flag(parameters, "text_only"),
         )
+
+
+def _flag(parameters: Mapping[str, object], name: str) -> bool:
+    return str(parameters.get(name, False)).lower() in {"true", "1"}
