@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, Any
 
@@ -22,6 +23,9 @@ from .decoding import decode
 from .vad import Vad, load_session
 
 log = logging.getLogger("talkies")
+
+GATHER = 0.5
+"""Seconds for which the first chunks of a file are kept back, to go to the engine together."""
 
 
 class Cancelled(Exception):
@@ -64,9 +68,10 @@ class TritonPythonModel:
         with self._open(request, str(parameters.get(wire.PATH, ""))) as file:
             blocks = decode(file, split=split, max_seconds=self._max_seconds)
             listeners = [Vad(self._session).probabilities for _ in range(2 if split else 1)]
-            for chunk in chunks(
+            found = chunks(
                 _until_cancelled(blocks, sender), listeners, self._knobs, split=split, whole_up_to=self._whole_up_to
-            ):
+            )
+            for chunk in _gathered(found):
                 _send(sender, chunk)
 
     def _open(self, request: Any, path: str) -> IO[bytes]:
@@ -82,6 +87,18 @@ def _is_split(channels: str) -> bool:
     if channels not in (wire.MONO, wire.SPLIT):
         raise InvalidInput(f'channels must be "{wire.MONO}" or "{wire.SPLIT}"', "channels")
     return channels == wire.SPLIT
+
+
+def _gathered(found: Iterator[Chunk]) -> Iterator[Chunk]:
+    """`found`, the first of them together: the engine's first batch of a long file is then a full one."""
+    started = time.monotonic()
+    held: list[Chunk] = []
+    for chunk in found:
+        held.append(chunk)
+        if time.monotonic() - started >= GATHER:
+            yield from held
+            held = []
+    yield from held
 
 
 def _until_cancelled(blocks: Iterator[NDArray[np.int16]], sender: Any) -> Iterator[NDArray[np.int16]]:

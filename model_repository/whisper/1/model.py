@@ -19,10 +19,6 @@ from .sentences import sentences
 from .timeline import Piece, split
 
 BEAM_SIZE = 5
-LONG = 20.0
-"""Seconds of speech from which on Whisper is asked for timestamps. They keep it on its way through many sentences (an
-8-minute file in chunks of 28 s: 12.1 % word errors with them, 15.0 % without) and say where it stopped; a clip does
-better without (LibriSpeech 12.1 % instead of 13.1 %, FLEURS better in four of five languages)."""
 SHORTEST_REST = 1.0
 """Seconds after the last timestamp that are worth another look."""
 
@@ -60,7 +56,7 @@ class TritonPythonModel(AsrModel):
         if language and language not in self._decoder.languages:
             known = ", ".join(sorted(self._decoder.languages))
             raise InvalidInput(f"language {options.language!r} is not one that this model knows: {known}", "language")
-        return options.prompt, options.temperature, speech.seconds > LONG
+        return options.prompt, options.temperature, speech.seconds > WINDOW
 
     def transcribe(self, batch: Sequence[Speech]) -> Sequence[Transcript]:
         jobs = [_Job(speech, speech.options.language.lower().partition("-")[0]) for speech in batch]
@@ -75,9 +71,10 @@ class TritonPythonModel(AsrModel):
             windows.append(job.speech.samples[begin : begin + round(WINDOW * SAMPLE_RATE)])
         encoded = self._decoder.encode(windows)
         self._detect(jobs, encoded)
-        options = jobs[0].speech.options
         tokenizers = [self._decoder.tokenizer(job.language, job.speech.options.task) for job in jobs]
-        timestamps = jobs[0].speech.seconds > LONG
+        options = jobs[0].speech.options
+        # Whisper does better and faster without timestamps; they are needed where it must go on after the window.
+        timestamps = jobs[0].speech.seconds > WINDOW
         texts = self._decoder.decode(encoded, tokenizers, options.prompt, options.temperature, timestamps=timestamps)
         found: list[list[Piece]] = []
         heard: list[float] = []
