@@ -80,7 +80,7 @@ def serve(
     if prepare:
         slugs = default_slugs(settings, registry)
         if not settings.triton_url:  # else the engines run in an environment that is not ours
-            _build(settings, serving.families(registry, tuple(slugs)))
+            _build(settings, serving.families(registry, slugs))
         _pull(settings, [registry.find(slug) for slug in slugs])
     serving.serve(settings, registry, lambda: _announce(settings, registry))
 
@@ -107,7 +107,7 @@ def env_build(
     known = [TRITONSERVER, AUDIO_CHUNKS, *Executor]
     if unknown := sorted(set(families or ()) - set(known)):
         raise typer.BadParameter(f"{', '.join(unknown)}: the families are {', '.join(known)}.")
-    _build(settings, families or serving.families(registry, tuple(default_slugs(settings, registry))))
+    _build(settings, families or serving.families(registry, default_slugs(settings, registry)))
 
 
 @app.command(rich_help_panel=_SERVER)

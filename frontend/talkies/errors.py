@@ -1,9 +1,11 @@
 """Every error talkies answers with, in one tree; the HTTP status sits on the class.
 
 TalkiesError 500
-├── BadRequest 400          ModelNotFound 404 ── NotFound 404
-├── TooLarge 413            EngineFailed 500
-├── Unavailable 503         ModelUnavailable 503, Overloaded 503 (Retry-After)
+├── BadRequest 400          EngineFailed 500
+├── NotFound 404            ModelNotFound 404
+├── TooLarge 413
+├── Unavailable 503         EngineDied 503, NotLoaded 503
+├── ModelUnavailable 503    Overloaded 503 (Retry-After)
 └── TimedOut 504
 StartupError: ends the process with one sentence, never answered over HTTP.
 """
@@ -57,11 +59,23 @@ class EngineFailed(TalkiesError):
 
 
 class Unavailable(TalkiesError):
-    """Not now: no tritonserver, or it died under the request."""
+    """Not now: no tritonserver, or it died under the request. Work that may be tried again is, once."""
 
     status = 503
     code = "unavailable"
     headers: Mapping[str, str] = {"Retry-After": "5"}
+
+
+class EngineDied(Unavailable):
+    """The model's process is dead although Triton calls it ready; unload and load repair it."""
+
+    code = "engine_died"
+
+
+class NotLoaded(Unavailable):
+    """The model is not loaded (any more)."""
+
+    code = "not_loaded"
 
 
 class ModelUnavailable(TalkiesError):

@@ -9,23 +9,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import structlog
 
 from talkies import environments, weights
-from talkies.errors import ModelUnavailable, NotFound, Overloaded, TalkiesError, TimedOut, Unavailable
+from talkies.errors import EngineDied, ModelUnavailable, NotFound, Overloaded, TalkiesError, TimedOut, Unavailable
 from talkies.registry import Model, Registry
 from talkies.render import engine_name
 from talkies.settings import Settings
-from talkies.triton import EngineDied, State, Triton
+from talkies.triton import State, Triton
 
 log = structlog.get_logger("talkies.residency")
 
 _UNLOAD_WAIT = 5.0
-"""Seconds to wait for an unload, which takes about 1.2 s. A process that died in the middle of an ensemble leaves its
-model UNLOADING for ever on Triton < 26.05; whatever process is left then is killed, so that its memory is free."""
+"""Seconds to wait for an unload, which takes about 1.2 s. On Triton < 26.05 a model whose process died in the middle of
+an ensemble, and now and then one whose stream was cancelled, is UNLOADING for ever; whatever process is left then is
+killed, so that its memory is free. Loading the model again beside that is right."""
 
 _POLL = 0.05
 _RESTART_WAIT = 20.0
@@ -40,6 +42,14 @@ class Resident:
     modality: str
     idle_seconds: float
     active_requests: int
+
+
+class EngineProcesses(Protocol):
+    """The processes behind Triton's models, by the models' names."""
+
+    def alive(self, name: str) -> bool: ...
+
+    def kill(self, name: str) -> None: ...
 
 
 @dataclass(slots=True)
@@ -82,13 +92,13 @@ class Residency:
         settings: Settings,
         registry: Registry,
         triton: Triton,
-        kill_engine: Callable[[str], None] = lambda name: None,
+        processes: EngineProcesses | None = None,
     ) -> None:
-        """`kill_engine` ends the process of a Triton model that is stuck; an outside tritonserver's is out of reach."""
+        """`processes` are the engines' own; those of an outside tritonserver are out of reach."""
         self._settings = settings
         self._registry = registry
         self._triton = triton
-        self._kill_engine = kill_engine
+        self._processes = processes
         self._lock = asyncio.Lock()
         """Held over every load and unload."""
         self._slots = {slug: _Slot(asyncio.Semaphore(settings.max_concurrency)) for slug in registry}
@@ -236,19 +246,22 @@ class Residency:
 
     async def _unload(self, model: Model) -> None:
         """Return when the model's process has ended and its memory is free."""
+        engine = engine_name(model)
         await self._triton.unload(model.slug)
         deadline = time.monotonic() + _UNLOAD_WAIT
         while time.monotonic() < deadline:
-            states = {(await self._triton.index()).get(name) for name in (model.slug, engine_name(model))}
+            index = await self._triton.index()
+            states = {index.get(model.slug), index.get(engine)}
             if State.READY in states:
                 # The ensemble leaves a member that somebody loaded by its own name.
-                await self._triton.unload(engine_name(model))
-            elif State.UNLOADING not in states:
+                await self._triton.unload(engine)
+            elif State.UNLOADING not in states or (self._processes and not self._processes.alive(engine)):
                 log.info("unloaded", model=model.slug)
                 return
             await asyncio.sleep(_POLL)
         log.warning("unload is stuck", model=model.slug, after=_UNLOAD_WAIT)
-        self._kill_engine(engine_name(model))
+        if self._processes:
+            self._processes.kill(engine)
 
     async def _resident(self, model: Model) -> Resident:
         slot = self._slots[model.slug]

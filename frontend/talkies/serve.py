@@ -7,7 +7,7 @@ import contextlib
 import shutil
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 
 import structlog
 import uvicorn
@@ -53,7 +53,7 @@ def serve(settings: Settings, registry: Registry, announce: Callable[[], None]) 
         ) from None
 
 
-def families(registry: Registry, slugs: Iterator[str] | tuple[str, ...]) -> list[str]:
+def families(registry: Registry, slugs: Iterable[str]) -> list[str]:
     """The environments that serving these slugs takes."""
     engines = sorted({registry.find(slug).family for slug in slugs})
     return [TRITONSERVER, AUDIO_CHUNKS, *engines]
@@ -72,11 +72,7 @@ async def _serve(settings: Settings, registry: Registry, announce: Callable[[], 
         if embedded
         else Triton(settings.triton_url, settings.triton_admin_key.get_secret_value())
     )
-    residency = (
-        Residency(settings, registry, triton, embedded.kill_engine)
-        if embedded
-        else Residency(settings, registry, triton)
-    )
+    residency = Residency(settings, registry, triton, embedded)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -72,16 +72,28 @@ class EmbeddedServer:
                 await asyncio.wait_for(process.wait(), timeout=10)
         self._bury()
 
-    def kill_engine(self, name: str) -> None:
+    def alive(self, name: str) -> bool:
+        """Whether the Triton model has a process."""
+        return bool(self._engine_pids(name))
+
+    def kill(self, name: str) -> None:
         """Kill the process of a Triton model that does not end although it was unloaded."""
+        for pid in self._engine_pids(name):
+            log.warning("killing engine", model=name, pid=pid)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def _engine_pids(self, name: str) -> list[int]:
+        found = []
         model = f"/{name}/1/model.py".encode()
         for folder in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
-                parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-                command = (folder / "cmdline").read_bytes().split(b"\0")
-                if self._process and parent == self._process.pid and any(part.endswith(model) for part in command):
-                    log.warning("killing engine", model=name, pid=int(folder.name))
-                    os.kill(int(folder.name), signal.SIGKILL)
+                state, parent = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
+                if self._process and int(parent) == self._process.pid and state != "Z":
+                    command = (folder / "cmdline").read_bytes().split(b"\0")
+                    if any(part.endswith(model) for part in command):
+                        found.append(int(folder.name))
+        return found
 
     async def _supervise(self, process: asyncio.subprocess.Process) -> None:
         backoff = _FIRST_BACKOFF

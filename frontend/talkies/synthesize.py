@@ -12,7 +12,7 @@ from talkies.registry import Model
 from talkies.render import config_parameter
 from talkies.residency import Residency
 from talkies.settings import Settings
-from talkies.triton import EngineDied, NotLoaded, Triton
+from talkies.triton import Triton
 
 
 class Synthesizer:
@@ -55,6 +55,6 @@ class Synthesizer:
                         spoken = True
                         yield pcm
                 return
-            except (EngineDied, NotLoaded, Unavailable):
+            except Unavailable:
                 if spoken or last_try:
                     raise

@@ -13,7 +13,7 @@ from talkies.registry import Model
 from talkies.residency import Residency
 from talkies.settings import Settings
 from talkies.transcript import Chunk, Transcript, merge
-from talkies.triton import EngineDied, NotLoaded, Triton
+from talkies.triton import Triton
 
 _SHORT_BYTES = 2 << 20
 """Uploads up to this size go first (priority 1): half a minute of plain 16-bit audio, two minutes of MP3."""
@@ -37,7 +37,7 @@ class Transcriber:
         """
         try:
             chunks = await self._chunks(model, path, options, diarize, request_id)
-        except (EngineDied, NotLoaded, Unavailable):
+        except Unavailable:
             chunks = await self._chunks(model, path, options, diarize, request_id)
         return merge(chunks, task=options.task, language=options.language, diarized=diarize)
 

@@ -1,4 +1,4 @@
-"""The one seam to tritonserver: everything gRPC is here, and only `TalkiesError`s and the two repairable ones leave."""
+"""The one seam to tritonserver: everything gRPC is here, and only `TalkiesError`s leave."""
 
 from __future__ import annotations
 
@@ -19,7 +19,16 @@ from tritonclient.grpc import InferInput
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
-from talkies.errors import BadRequest, EngineFailed, ModelUnavailable, TalkiesError, TimedOut, Unavailable
+from talkies.errors import (
+    BadRequest,
+    EngineDied,
+    EngineFailed,
+    ModelUnavailable,
+    NotLoaded,
+    TalkiesError,
+    TimedOut,
+    Unavailable,
+)
 from talkies.transcript import Chunk
 
 log = structlog.get_logger("talkies.triton")
@@ -27,22 +36,6 @@ log = structlog.get_logger("talkies.triton")
 _ADMIN_HEADER = "triton-grpc-protocol-admin-key"
 _CALL_TIMEOUT = 10.0
 """Seconds for a call that only asks."""
-
-
-class EngineDied(TalkiesError):
-    """The model's process is dead although Triton calls it ready; unload and load repair it."""
-
-    status = 503
-    code = "engine_died"
-    headers: Mapping[str, str] = {"Retry-After": "2"}
-
-
-class NotLoaded(TalkiesError):
-    """The model is not loaded (any more)."""
-
-    status = 503
-    code = "not_loaded"
-    headers: Mapping[str, str] = {"Retry-After": "2"}
 
 
 class State(StrEnum):
@@ -147,17 +140,22 @@ class Triton:
         """The chunks of the file at `path` as the engine finishes them, in any order."""
         parameters = {wire.PATH: str(path), wire.CHANNELS: channels, **options.to_parameters()}
         inputs = [_tensor(wire.AUDIO, np.zeros(0, np.uint8), "UINT8")]
+        fault: TalkiesError | None = None
         async for result in self._stream(slug, inputs, parameters, priority, request_id, within):
-            _raise_fault(_text(result, wire.AUDIO_ERROR))
-            _raise_fault(_text(result, wire.ERROR))
-            yield Chunk(
-                index=int(_scalar(result, wire.INDEX)),
-                channel=int(_scalar(result, wire.CHANNEL)),
-                start=float(_scalar(result, wire.START)),
-                duration=float(_scalar(result, wire.DURATION)),
-                language=_text(result, wire.LANGUAGE),
-                segments=wire.load_segments(_text(result, wire.SEGMENTS)),
-            )
+            # Raised after the last response: a stream that is cancelled beside its end may keep its model from
+            # being unloaded (seen on 2.51).
+            fault = fault or _fault(result, wire.AUDIO_ERROR) or _fault(result, wire.ERROR)
+            if fault is None:
+                yield Chunk(
+                    index=int(_scalar(result, wire.INDEX)),
+                    channel=int(_scalar(result, wire.CHANNEL)),
+                    start=float(_scalar(result, wire.START)),
+                    duration=float(_scalar(result, wire.DURATION)),
+                    language=_text(result, wire.LANGUAGE),
+                    segments=wire.load_segments(_text(result, wire.SEGMENTS)),
+                )
+        if fault:
+            raise fault
 
     async def synthesize(
         self, slug: str, text: str, *, voice: str, speed: float, language: str, request_id: str, within: float
@@ -169,10 +167,13 @@ class Triton:
             _tensor(wire.LANGUAGE, np.array([language.encode()], object), "BYTES"),
             _tensor(wire.SPEED, np.array([speed], np.float32), "FP32"),
         ]
+        fault: TalkiesError | None = None
         async for result in self._stream(slug, inputs, {}, 0, request_id, within):
-            _raise_fault(_text(result, wire.ERROR))
+            fault = fault or _fault(result, wire.ERROR)
             if (pcm := result.as_numpy(wire.PCM)) is not None and pcm.size:
                 yield pcm.tobytes()
+        if fault:
+            raise fault
 
     async def _stream(
         self,
@@ -219,11 +220,14 @@ def _text(result: Any, name: str) -> str:
     return value.reshape(-1)[0].decode() if value is not None and value.size else ""
 
 
-def _raise_fault(text: str) -> None:
-    if fault := Fault.load(text):
-        if fault.code is FaultCode.INVALID:
-            raise BadRequest(fault.message, param=fault.param or None)
-        raise EngineFailed(fault.message)
+def _fault(result: Any, name: str) -> TalkiesError | None:
+    """The error that the STRING tensor `name` holds, if any."""
+    fault = Fault.load(_text(result, name))
+    if fault is None:
+        return None
+    if fault.code is FaultCode.INVALID:
+        return BadRequest(fault.message, param=fault.param or None)
+    return EngineFailed(fault.message)
 
 
 def _code(error: InferenceServerException) -> grpc.StatusCode | None:

@@ -143,7 +143,7 @@ def test_long_file_is_one_timeline(server: Server, shared_audio: Path) -> None:
         heard = [
             w["word"] for w in result["words"] if float(start) - 0.5 <= (w["start"] + w["end"]) / 2 <= float(end) + 0.5
         ]
-        assert len(heard) >= 0.6 * len(text.split()), (start, text, heard)
+        assert len(heard) >= 0.6 * len(text.split()) - 2, (start, text, heard)
 
 
 @pytest.mark.parametrize(

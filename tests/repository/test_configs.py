@@ -16,6 +16,7 @@ from tritonclient.grpc import model_config_pb2
 from tests.conftest import PROJECT
 
 CONFIGS = [*sorted((PROJECT / "model_repository").glob("*/config.pbtxt")), PROJECT / "model_repository/ensemble.pbtxt"]
+REQUIREMENTS = sorted((PROJECT / "model_repository").glob("*/requirements.txt"))
 CHUNK = {wire.START, wire.INDEX, wire.CHANNEL, wire.DURATION}
 TENSORS = {
     "audio_chunks": ({wire.AUDIO}, {wire.PCM, wire.ERROR, *CHUNK}),
@@ -67,3 +68,11 @@ def test_rendering_again_leaves_no_old_model(tmp_path: Path) -> None:
     render(settings, Registry.load(settings.models_file), "cpu")
     target = render(settings, Registry.load(settings.models_file, ["whisper-base"]), "cpu")
     assert {path.name for path in target.iterdir()} == {"audio_chunks", "whisper-base", "whisper-base.engine"}
+
+
+@pytest.mark.parametrize(
+    "path", sorted((PROJECT / "model_repository").glob("*/requirements.txt")), ids=lambda p: p.parent.name
+)
+def test_quickstart_environments_hold_no_torch(path: Path) -> None:
+    pinned = {line.partition("==")[0] for line in path.read_text().splitlines() if line[:1].isalpha()}
+    assert pinned and not {name for name in pinned if name.startswith(("torch", "nvidia-c", "triton"))}

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from talkies.errors import ModelUnavailable, NotFound, Overloaded, TimedOut, Unavailable
+from talkies.errors import EngineDied, ModelUnavailable, NotFound, Overloaded, TimedOut, Unavailable
 from talkies.registry import Registry
 from talkies.residency import Residency
 from talkies.settings import Settings
-from talkies.triton import EngineDied, State, Usage
+from talkies.triton import State, Usage
 
 ASR, TTS = "whisper-base", "kokoro-82m"
 
@@ -46,6 +46,19 @@ class FakeTriton:
 
     async def usage(self, name: str) -> Usage | None:
         return Usage(0.0) if self.states.get(name) is State.READY else None
+
+
+class FakeProcesses:
+    """One process, until it is killed."""
+
+    def __init__(self) -> None:
+        self.killed: list[str] = []
+
+    def alive(self, name: str) -> bool:
+        return not self.killed
+
+    def kill(self, name: str) -> None:
+        self.killed.append(name)
 
 
 def _engine(name: str) -> str:
@@ -205,14 +218,18 @@ async def test_a_stuck_unload_ends_with_its_process(tmp_path: Path, monkeypatch:
     registry = Registry.load(settings.models_file)
     triton = FakeTriton()
     triton.states = {TTS: State.READY}
-    killed: list[str] = []
+    processes = FakeProcesses()
 
     async def stick(name: str) -> None:
         triton.states[name] = State.UNLOADING
 
     monkeypatch.setattr(triton, "unload", stick)
-    await Residency(settings, registry, triton, killed.append).evict(TTS)  # type: ignore[arg-type]
-    assert killed == [TTS]
+    residency = Residency(settings, registry, triton, processes)  # type: ignore[arg-type]
+    await residency.evict(TTS)
+    assert processes.killed == [TTS]
+    triton.states = {TTS: State.READY}
+    await residency.evict(TTS)  # the process is gone: nothing to wait for
+    assert processes.killed == [TTS]
 
 
 async def test_missing_weights(tmp_path: Path) -> None:
