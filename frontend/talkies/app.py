@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI
@@ -32,14 +31,12 @@ def create_app(
     residency: Residency,
     *,
     device: str,
-    lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] | None = None,
 ) -> FastAPI:
-    """The application over these services; `device` is what `/healthz` reports, `lifespan` runs around serving."""
+    """The application over these services; `device` is what `/healthz` reports."""
     app = FastAPI(
         title="talkies",
         version=__version__,
         description="OpenAI-compatible speech: transcription and synthesis on NVIDIA Triton.",
-        lifespan=lifespan,
     )
     for kind in (TalkiesError, HTTPException, RequestValidationError):
         app.add_exception_handler(kind, _answer)

@@ -7,11 +7,10 @@ import contextlib
 import shutil
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import structlog
 import uvicorn
-from fastapi import FastAPI
 from filelock import FileLock, Timeout
 
 from talkies import environments, logs
@@ -40,17 +39,23 @@ def serve(settings: Settings, registry: Registry, announce: Callable[[], None]) 
     run = settings.data_dir / "run"
     for folder in (run, settings.files, settings.uploads):
         folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(run / "serve.lock", timeout=0):
-            _check_ports(settings)
+    logs.configure(settings)
+    with contextlib.ExitStack() as stack:
+        _check_ports(settings)
+        if not settings.triton_url:
+            try:
+                stack.enter_context(FileLock(run / "serve.lock", timeout=0))
+            except Timeout:
+                raise StartupError(
+                    f"Another talkies serves from {settings.data_dir}: stop it or set TALKIES_DATA_DIR."
+                ) from None
+            if missing := [f for f in (TRITONSERVER, AUDIO_CHUNKS) if not environments.is_built(settings, f)]:
+                raise StartupError(f"Run `talkies env build {' '.join(missing)}` first.")
             shutil.rmtree(settings.uploads)  # of requests that an earlier, killed process had
             settings.uploads.mkdir()
-            logs.configure(settings)
-            asyncio.run(_serve(settings, registry, announce))
-    except Timeout:
-        raise StartupError(
-            f"Another talkies serves from {settings.data_dir}: stop it or set TALKIES_DATA_DIR."
-        ) from None
+            render(settings, registry, settings.resolved_device)
+        stack.enter_context(contextlib.suppress(asyncio.CancelledError))  # SIGTERM during the start
+        asyncio.run(_serve(settings, registry, announce))
 
 
 def families(registry: Registry, slugs: Iterable[str]) -> list[str]:
@@ -60,52 +65,38 @@ def families(registry: Registry, slugs: Iterable[str]) -> list[str]:
 
 
 async def _serve(settings: Settings, registry: Registry, announce: Callable[[], None]) -> None:
-    device = settings.resolved_device
-    embedded = None if settings.triton_url else EmbeddedServer(settings)
-    if embedded:
-        environments_missing = [f for f in (TRITONSERVER, AUDIO_CHUNKS) if not environments.is_built(settings, f)]
-        if environments_missing:
-            raise StartupError(f"Run `talkies env build {' '.join(environments_missing)}` first.")
-        render(settings, registry, device)
-    triton = (
-        Triton(embedded.url, embedded.admin_key)
-        if embedded
-        else Triton(settings.triton_url, settings.triton_admin_key.get_secret_value())
-    )
-    residency = Residency(settings, registry, triton, embedded)
-
-    @contextlib.asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        tasks: list[asyncio.Task[None]] = []
+    if task := asyncio.current_task():
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)  # until uvicorn takes over
+    async with contextlib.AsyncExitStack() as stack:
+        embedded = None
+        url, key = settings.triton_url, settings.triton_admin_key.get_secret_value()
+        if not url:
+            embedded = EmbeddedServer(settings)
+            stack.push_async_callback(embedded.stop)
+            await embedded.start()
+            url, key = embedded.url, embedded.admin_key
+        triton = Triton(url, key)
+        stack.push_async_callback(triton.close)
+        residency = Residency(settings, registry, triton, embedded)
         try:
-            if embedded:
-                await embedded.start()
             await triton.wait_ready(_START_TIMEOUT)
-            if settings.model_ttl:
-                tasks.append(asyncio.create_task(residency.sweep(), name="sweep"))
             for slug in settings.preload:
                 async with residency.use(registry.find(slug)):
                     pass
-            yield
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            await triton.close()
-            if embedded:
-                await embedded.stop()
-
-    app = create_app(
-        settings,
-        registry,
-        Transcriber(settings, triton, residency),
-        Synthesizer(settings, triton, residency),
-        residency,
-        device=device,
-        lifespan=lifespan,
-    )
-    server = _Server(
-        uvicorn.Config(
+        except TalkiesError as error:
+            raise StartupError(error.message) from None
+        if settings.model_ttl:
+            sweep = asyncio.create_task(residency.sweep(), name="sweep")
+            stack.callback(sweep.cancel)
+        app = create_app(
+            settings,
+            registry,
+            Transcriber(settings, triton, residency),
+            Synthesizer(settings, triton, residency),
+            residency,
+            device=settings.resolved_device,
+        )
+        config = uvicorn.Config(
             app,
             host=settings.host,
             port=settings.port,
@@ -113,17 +104,8 @@ async def _serve(settings: Settings, registry: Registry, announce: Callable[[], 
             access_log=False,
             timeout_graceful_shutdown=max(1, int(settings.drain_timeout)),
             server_header=False,
-        ),
-        announce,
-    )
-    try:
-        await server.serve()
-    except TalkiesError as error:
-        raise StartupError(error.message) from None
-    if not server.started:
-        raise StartupError(
-            f"talkies did not start; the log and {settings.data_dir / 'run' / 'tritonserver.log'} say why."
         )
+        await _Server(config, announce).serve()
 
 
 class _Server(uvicorn.Server):

@@ -43,7 +43,7 @@ class EmbeddedServer:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self.admin_key = secrets.token_urlsafe(24)
+        self.admin_key = settings.triton_admin_key.get_secret_value() or secrets.token_urlsafe(24)
         self._process: asyncio.subprocess.Process | None = None
         self._watch: asyncio.Task[None] | None = None
         self._shm_prefix = f"talkies-{os.getpid()}-"

@@ -44,7 +44,7 @@ class Settings(BaseSettings):
     metrics_port: int = Field(8002, ge=1, le=65535, description="Port of the embedded tritonserver's metrics.")
     triton_url: str = Field("", description="host:port of an outside tritonserver's gRPC endpoint; empty starts one.")
     triton_admin_key: SecretStr = Field(
-        SecretStr(""), description="Key of the outside tritonserver's restricted repository API, if it has one."
+        SecretStr(""), description="Key of tritonserver's restricted repository API; empty makes one for an own server."
     )
 
     data_dir: Path = Field(Path("data"), description="Weights, environments, staged files and the served repository.")
@@ -78,7 +78,6 @@ class Settings(BaseSettings):
     vad_threshold: float = Field(0.5, gt=0, lt=1, description="Speech probability that counts as speech.")
 
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe level logged.")
-    log_content: bool = Field(False, description="Let transcripts and input text into the log.")
 
     @field_validator("data_dir", "envs_dir", "models_file")
     @classmethod
