@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-QUIET = 0.5
+QUIET = 0.8
 """Load average up to which nothing else counts as running."""
 
 
