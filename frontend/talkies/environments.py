@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -56,11 +58,28 @@ def _build(settings: Settings, family: str) -> None:
     target = ["--python", str(python(settings, family))]
     _uv("pip", "install", *target, "--no-deps", "--require-hashes", "-r", str(_requirements(family)))
     if family != TRITONSERVER:
+        _link_libpython(folder)
         with tempfile.TemporaryDirectory() as scratch:
             # Copied first: a build leaves files beside its sources, and the sources may be read-only.
             kit = shutil.copytree(KIT, Path(scratch) / "kit", ignore=shutil.ignore_patterns("__pycache__"))
             _uv("pip", "install", *target, "--no-deps", str(kit))
     (folder / ".talkies").write_text(_fingerprint(family))
+
+
+def _link_libpython(folder: Path) -> None:
+    """Put libpython where Triton's stub looks for it first; without it a load hangs for ever on 2.51."""
+    name = f"libpython{sys.version_info.major}.{sys.version_info.minor}.so.1.0"
+    library = Path(sysconfig.get_config_var("LIBDIR") or "") / name
+    if library.is_file():
+        (folder / "lib" / name).symlink_to(library)
+        return
+    try:
+        ctypes.CDLL(name)
+    except OSError:
+        raise StartupError(
+            f"{sys.executable} comes without {name}, which tritonserver needs; install it "
+            f"(Debian: libpython{sys.version_info.major}.{sys.version_info.minor}) or use a Python built with it."
+        ) from None
 
 
 def _requirements(family: str) -> Path:
