@@ -99,6 +99,7 @@ def _library(settings: Settings, family: str, **job: Any) -> dict[str, Any]:
             stdout=subprocess.PIPE,
             text=True,
             check=False,
+            timeout=1800,
         )
         if done.returncode:
             raise SystemExit(f"{family} failed in-process, see above; is its environment built?")

@@ -63,7 +63,7 @@ def test_shifted() -> None:
 def test_engine_config() -> None:
     parameters = {"cpu_threads": {"string_value": "3"}, "max_audio_seconds": {"string_value": "21600.0"}}
     config = EngineConfig.parse({"model_config": json.dumps({"name": "m", "parameters": parameters})})
-    assert (config.cpu_threads, config.number("max_audio_seconds", 1), config.number("absent", 2)) == (3, 21_600, 2)
+    assert (config.cpu_threads, config.number("max_audio_seconds")) == (3, 21_600)
     assert EngineConfig("m", {}, 8).cpu_threads >= 1
     with pytest.raises(RuntimeError):
         _ = EngineConfig("m", {"weights": "/nonexistent"}, 8).weights

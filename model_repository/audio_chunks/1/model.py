@@ -39,13 +39,13 @@ class TritonPythonModel:
         engine.die_with_parent()
         config = EngineConfig.parse(args)
         self._roots = sources.roots(config.parameters.get(wire.CONFIG_AUDIO_ROOTS, ""))
-        self._max_seconds = config.number("max_audio_seconds", 21_600)
-        self._whole_up_to = config.number("vad_chunk_threshold", 30)
+        self._max_seconds = config.number("max_audio_seconds")
+        self._whole_up_to = config.number("vad_chunk_threshold")
         self._knobs = Knobs.of(
-            threshold=config.number("vad_threshold", 0.5),
-            max_speech=config.number("vad_max_speech", 28),
-            min_silence_ms=config.number("vad_min_silence_ms", 500),
-            pad_ms=config.number("vad_speech_pad_ms", 200),
+            threshold=config.number("vad_threshold"),
+            max_speech=config.number("vad_max_speech"),
+            min_silence_ms=config.number("vad_min_silence_ms"),
+            pad_ms=config.number("vad_speech_pad_ms"),
         )
         self._session = load_session()
 

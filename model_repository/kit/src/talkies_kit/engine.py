@@ -52,9 +52,9 @@ class EngineConfig:
         """Threads for work on the CPU, at least 1."""
         return int(self.parameters.get(wire.CONFIG_CPU_THREADS, "0")) or len(os.sched_getaffinity(0))
 
-    def number(self, name: str, default: float) -> float:
-        """The numeric parameter `name`, `default` when it was not rendered."""
-        return float(self.parameters.get(name, default))
+    def number(self, name: str) -> float:
+        """The numeric parameter `name`; its default is the setting's."""
+        return float(self.parameters[name])
 
 
 def fault_of(error: Exception, work: str) -> Fault:
