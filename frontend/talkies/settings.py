@@ -30,7 +30,14 @@ def _comma_list(value: Any) -> Any:
 
 
 Seconds = Annotated[float, BeforeValidator(_seconds), Field(ge=0)]
+
+
+def _comma_secrets(value: Any) -> Any:
+    return [SecretStr(item) for item in items] if isinstance(items := _comma_list(value), list) else value
+
+
 CommaList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_comma_list)]
+CommaSecrets = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_comma_secrets)]
 
 
 class Settings(BaseSettings):
@@ -46,6 +53,14 @@ class Settings(BaseSettings):
     triton_admin_key: SecretStr = Field(
         SecretStr(""), description="Key of tritonserver's restricted repository API; empty makes one for an own server."
     )
+
+    auth_token: CommaSecrets = Field(
+        (), description="Bearer tokens that requests need, comma-separated; empty lets everyone in."
+    )
+    public_lists: bool = Field(
+        False, description="Answer the lists of models and voices without a token, as Open WebUI asks for them."
+    )
+    cors_origins: CommaList = Field((), description='Origins whose web pages may call the API; "*" for all.')
 
     data_dir: Path = Field(Path("data"), description="Weights, environments, staged files and the served repository.")
     envs_dir: Path | None = Field(None, description="Engine environments; default: `envs` in the data directory.")
@@ -70,6 +85,10 @@ class Settings(BaseSettings):
     max_queue: int = Field(128, ge=0, description="Requests of one model that may wait; beyond: 503.")
 
     max_upload_bytes: int = Field(104_857_600, gt=0, description="Largest uploaded file.")
+    max_download_bytes: int = Field(1 << 30, gt=0, description="Largest file fetched from a URL.")
+    block_private_downloads: bool = Field(
+        False, description="Refuse URLs whose host is private, loopback, multicast or reserved; link-local always is."
+    )
     max_audio_seconds: Seconds = Field(21_600, gt=0, description="Longest audio after decoding.")
     vad_chunk_threshold: Seconds = Field(30.0, description="Audio up to this long is one chunk.")
     vad_max_speech: Seconds = Field(28.0, gt=0, description="Longest chunk cut from longer audio.")
@@ -77,6 +96,7 @@ class Settings(BaseSettings):
     vad_speech_pad_ms: int = Field(200, ge=0, description="Audio kept around a stretch of speech.")
     vad_threshold: float = Field(0.5, gt=0, lt=1, description="Speech probability that counts as speech.")
 
+    log_content: bool = Field(False, description="Log transcripts and input texts too.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe level logged.")
 
     @field_validator("data_dir", "envs_dir", "models_file")
