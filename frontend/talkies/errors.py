@@ -2,18 +2,20 @@
 
 TalkiesError 500
 ├── BadRequest 400          EngineFailed 500
+├── Unauthorized 401
 ├── NotFound 404            ModelNotFound 404
-├── TooLarge 413
+├── TooLarge 413            RangeNotSatisfiable 416
 ├── Unavailable 503         EngineDied 503, NotLoaded 503
 ├── ModelUnavailable 503    Overloaded 503 (Retry-After)
-└── TimedOut 504
+├── TimedOut 504
+└── OutOfSpace 507
 StartupError: ends the process with one sentence, never answered over HTTP.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class TalkiesError(Exception):
@@ -29,10 +31,26 @@ class TalkiesError(Exception):
         self.message = message
         self.param = param
 
+    @property
+    def body(self) -> dict[str, Any]:
+        """The JSON of the answer: `detail`, and the `error` object that OpenAI's clients read."""
+        error = {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
+        return {"detail": self.message, "error": error}
+
 
 class BadRequest(TalkiesError):
     status = 400
     type = "invalid_request_error"
+
+
+class Unauthorized(TalkiesError):
+    status = 401
+    type = "invalid_request_error"
+    code = "invalid_api_key"
+    headers: Mapping[str, str] = {"WWW-Authenticate": "Bearer"}
+
+    def __init__(self) -> None:
+        super().__init__("This server needs `Authorization: Bearer TOKEN` with one of its tokens.")
 
 
 class NotFound(TalkiesError):
@@ -49,6 +67,16 @@ class TooLarge(TalkiesError):
     status = 413
     type = "invalid_request_error"
     code = "file_too_large"
+
+
+class RangeNotSatisfiable(TalkiesError):
+    status = 416
+    type = "invalid_request_error"
+    code = "range_not_satisfiable"
+
+    def __init__(self, size: int) -> None:
+        super().__init__(f"The file has no such bytes; it has {size} of them.")
+        self.headers = {"Content-Range": f"bytes */{size}"}
 
 
 class EngineFailed(TalkiesError):
@@ -97,6 +125,12 @@ class Overloaded(TalkiesError):
 class TimedOut(TalkiesError):
     status = 504
     code = "timeout"
+    headers: Mapping[str, str] = {"x-should-retry": "false"}
+
+
+class OutOfSpace(TalkiesError):
+    status = 507
+    code = "out_of_space"
     headers: Mapping[str, str] = {"x-should-retry": "false"}
 
 
