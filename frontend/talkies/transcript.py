@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
 
 from talkies_kit.wire import Segment, Word
 
-_SPEAKERS = {0: "L", 1: "R"}
+SPEAKERS = ("L", "R")
+"""The speakers of channel 0 and channel 1."""
 _UNSPACED = frozenset({"zh", "yue", "ja", "th", "lo", "my", "km", "bo"})
 """Languages that are written without spaces between words."""
 
@@ -25,7 +25,7 @@ class Chunk:
     start: float
     """Where the chunk begins in the file, in seconds."""
     duration: float
-    """Seconds of audio decoded so far; the largest one of a file is its duration."""
+    """Seconds of audio decoded so far, all of the chunk included; the largest one of a file is its duration."""
     language: str
     segments: Sequence[Segment]
     """In seconds from the start of the file."""
@@ -56,6 +56,8 @@ class Transcript:
     """Of the audio, in seconds."""
     text: str
     """All of it; when diarized, one line per turn: "L: ...\\nR: ..."."""
+    plain: str
+    """All of it without line breaks and names between turns."""
     segments: tuple[TranscriptSegment, ...]
     """By start, ids from 0. Empty when the model tells no times."""
 
@@ -73,33 +75,95 @@ class Transcript:
         return sorted(words, key=lambda entry: entry[0].start)
 
 
-def merge(chunks: Iterable[Chunk], *, task: str, language: str, diarized: bool, timestamps: bool = True) -> Transcript:
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A segment in its place on the file's timeline."""
+
+    segment: Segment
+    channel: int
+    unspaced: bool
+    """Its language is written without spaces."""
+
+    @property
+    def order(self) -> tuple[float, int]:
+        """Where it comes in the transcript, among those of other channels."""
+        return self.segment.start, self.channel
+
+    @property
+    def speaker(self) -> str:
+        return SPEAKERS[self.channel]
+
+
+def place(chunk: Chunk, *, since: float, written: str, timestamps: bool) -> list[Placed]:
+    """What a chunk holds, in order; its segments depend on no later chunk but for where the last one ends.
+
+    Times are rounded to milliseconds and kept between the chunk's start and what was decoded of the file with it.
+    `since` is where the last segment of the same channel starts, before which none of this one does. `written` is the
+    language of the text where it is not the one that was spoken. Without `timestamps` all stand at the chunk's start.
+    """
+    low = since
+
+    def clip(seconds: float) -> float:
+        return round(max(min(max(seconds, chunk.start), chunk.duration), low), 3)
+
+    placed = []
+    said = [segment for segment in chunk.segments if segment.text.strip()]
+    for segment in sorted(said, key=lambda segment: segment.start) if timestamps else said:
+        low = start = clip(segment.start if timestamps else chunk.start)
+        words = tuple(
+            Word(word.word, at := clip(word.start), max(at, clip(word.end))) for word in segment.words if timestamps
+        )
+        end = clip(segment.end) if timestamps else start
+        unspaced = (written or chunk.language) in _UNSPACED
+        placed.append(Placed(Segment(start, end, segment.text, words), chunk.channel, unspaced))
+    return placed
+
+
+class Script:
+    """Segments in order as text: what each adds to it. With `turns`, every turn has a line and its speaker's name."""
+
+    def __init__(self, *, turns: bool) -> None:
+        self._turns = turns
+        self._before: Placed | None = None
+
+    def add(self, placed: Placed) -> str:
+        before, self._before = self._before, placed
+        text = placed.segment.text.strip()
+        if self._turns:
+            text = " ".join(text.split())
+            if before is None or before.channel != placed.channel:
+                return f"{chr(10) if before else ''}{placed.speaker}: {text}"
+        if before is None:
+            return text
+        return text if before.unspaced and placed.unspaced else f" {text}"
+
+
+def merge(
+    chunks: Iterable[Chunk], *, task: str, language: str, diarized: bool, timestamps: bool = True, written: str = ""
+) -> Transcript:
     """One transcript of a file's chunks.
 
-    `language` is what the caller asked for, empty to take the one most was said in. `timestamps=False` is for models
-    that tell no times: their text is kept in the order of the chunks, without segments. Times are rounded to
-    milliseconds and kept inside the file; a segment ends at the latest where the next of its channel starts.
+    `language` is what the caller asked for, empty to take the one most was said in; `written` is the language of a
+    translation. `timestamps=False` is for models that tell no times: their text is kept in the order of the chunks,
+    without segments. A segment ends at the latest where the next of its channel starts.
     """
-    chunks = list(chunks)
-    duration = round(max((chunk.duration for chunk in chunks), default=0.0), 3)
-    spoken = [
-        (segment, _SPEAKERS.get(chunk.channel) if diarized else None)
-        for chunk in sorted(chunks, key=lambda chunk: (chunk.start, chunk.channel, chunk.index))
-        for segment in chunk.segments
-        if segment.text.strip()
-    ]
-    language = language or _main_language(chunks)
-    if timestamps:
-        spoken = sorted(
-            ((_inside(segment, duration), channel) for segment, channel in spoken), key=lambda entry: entry[0].start
-        )
-    joint = "" if language in _UNSPACED else " "
+    chunks = sorted(chunks, key=lambda chunk: (chunk.start, chunk.index))
+    latest: dict[int, float] = {}
+    placed: list[Placed] = []
+    for chunk in chunks:
+        found = place(chunk, since=latest.get(chunk.channel, 0.0), written=written or language, timestamps=timestamps)
+        if found:
+            latest[chunk.channel] = found[-1].segment.start
+        placed += found
+    placed.sort(key=lambda entry: entry.order)
+    text, plain = Script(turns=diarized), Script(turns=False)
     return Transcript(
         task=task,
-        language=language,
-        duration=duration,
-        text=_turns(spoken, joint) if diarized else _join((segment for segment, _ in spoken), joint),
-        segments=_timeline(spoken) if timestamps else (),
+        language=language or _main_language(chunks),
+        duration=round(max((chunk.duration for chunk in chunks), default=0.0), 3),
+        text="".join(map(text.add, placed)),
+        plain="".join(map(plain.add, placed)),
+        segments=_timeline(placed, diarized) if timestamps else (),
     )
 
 
@@ -111,39 +175,25 @@ def _main_language(chunks: Iterable[Chunk]) -> str:
     return max(said, key=lambda language: said[language], default="")
 
 
-def _inside(segment: Segment, duration: float) -> Segment:
-    """The segment with its times, and its words' times, within the file and in order."""
-
-    def clip(seconds: float, low: float = 0.0) -> float:
-        return round(min(max(seconds, low), duration), 3)
-
-    start = clip(segment.start)
-    words = [(word.word, clip(word.start), word.end) for word in segment.words]
-    return Segment(
-        start, clip(segment.end, start), segment.text, tuple(Word(text, at, clip(end, at)) for text, at, end in words)
-    )
-
-
-def _timeline(spoken: Sequence[tuple[Segment, str | None]]) -> tuple[TranscriptSegment, ...]:
+def _timeline(placed: Sequence[Placed], diarized: bool) -> tuple[TranscriptSegment, ...]:
     segments: list[TranscriptSegment] = []
-    latest: dict[str | None, int] = {}
-    for id_, (segment, channel) in enumerate(spoken):
+    latest: dict[int, int] = {}
+    for id_, entry in enumerate(placed):
         # Chunks are padded and a model may date an end beyond its chunk; speech of one channel does not overlap itself.
-        if (before := latest.get(channel)) is not None:
-            earlier = segments[before]
-            if earlier.start < segment.start < earlier.end:
-                segments[before] = replace(earlier, end=segment.start)
-        latest[channel] = id_
-        segments.append(TranscriptSegment(id_, segment.start, segment.end, segment.text, segment.words, channel))
+        if (before := latest.get(entry.channel)) is not None:
+            segments[before] = replace(segments[before], end=cut(segments[before], entry.segment))
+        latest[entry.channel] = id_
+        segments.append(shown(id_, entry, diarized))
     return tuple(segments)
 
 
-def _join(segments: Iterable[Segment], joint: str) -> str:
-    return joint.join(segment.text.strip() for segment in segments)
+def cut(earlier: Segment | TranscriptSegment, later: Segment) -> float:
+    """Where `earlier` ends when `later` is the next of its channel."""
+    return later.start if earlier.start < later.start < earlier.end else earlier.end
 
 
-def _turns(spoken: Iterable[tuple[Segment, str | None]], joint: str) -> str:
-    return "\n".join(
-        f"{channel}: {' '.join(_join((segment for segment, _ in turn), joint).split())}"
-        for channel, turn in groupby(spoken, key=lambda entry: entry[1])
+def shown(id_: int, placed: Placed, diarized: bool) -> TranscriptSegment:
+    segment = placed.segment
+    return TranscriptSegment(
+        id_, segment.start, segment.end, segment.text, segment.words, placed.speaker if diarized else None
     )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO, TypeVar, get_origin
 from urllib.parse import parse_qsl
 
 from fastapi.exceptions import RequestValidationError
@@ -23,8 +23,11 @@ _FILE = "file"
 _URL_ENCODED = "application/x-www-form-urlencoded"
 _MAX_FIELDS = 100
 _MAX_FIELD_BYTES = 64 << 10
-_MAX_OVERHEAD = _MAX_FIELDS * _MAX_FIELD_BYTES
-"""What a body may hold beside the file."""
+_MAX_FIELDS_BYTES = _MAX_FIELDS * _MAX_FIELD_BYTES
+_MAX_OVERHEAD = _MAX_FIELDS_BYTES + (16 << 20)
+"""What a body may hold beside the file: text, and voices of known speakers (OpenAI's four of ten seconds)."""
+_READ_PAST = frozenset({"known_speaker_references"})
+"""Fields of any length that are of no use here."""
 _MAX_JSON_BYTES = 8 << 20
 
 M = TypeVar("M", bound=BaseModel)
@@ -34,12 +37,15 @@ M = TypeVar("M", bound=BaseModel)
 class Form:
     """A received form."""
 
-    fields: dict[str, str] = field(default_factory=dict)
-    """Text fields; of one sent several times, the last."""
+    fields: dict[str, list[str]] = field(default_factory=dict)
+    """All values of each text field, in order; `x[]` and `x` are the same."""
     file: Path | None = None
     """Where the part `file` lies until the form's context ends."""
     size: int = 0
     """Of the file, in bytes."""
+
+    def add(self, name: str, value: str) -> None:
+        self.fields.setdefault(name.removesuffix("[]"), []).append(value)
 
 
 @asynccontextmanager
@@ -52,8 +58,11 @@ async def receive_form(request: Request, folder: Path, max_file_bytes: int) -> A
     ClientDisconnect.
     """
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() == _URL_ENCODED:
-        content = await _whole(request, _MAX_OVERHEAD)
-        yield Form(dict(parse_qsl(content.decode(errors="replace"), keep_blank_values=True)))
+        content = await _whole(request, _MAX_FIELDS_BYTES)
+        form = Form()
+        for name, value in parse_qsl(content.decode(errors="replace"), keep_blank_values=True):
+            form.add(name, value)
+        yield form
         return
     too_large = TooLarge(f"The upload is larger than {max_file_bytes} bytes.", param=_FILE)
     body = _Body(request, max_file_bytes + _MAX_OVERHEAD, too_large)
@@ -77,6 +86,17 @@ async def receive_form(request: Request, folder: Path, max_file_bytes: int) -> A
         receiver.path.unlink(missing_ok=True)
 
 
+@asynccontextmanager
+async def receive_stream(request: Request, limit: int) -> AsyncIterator[AsyncIterable[bytes]]:
+    """The request's body of at most `limit` bytes, in pieces; beyond, they raise TooLarge."""
+    body = _Body(request, limit, TooLarge(f"The body is larger than {limit} bytes."))
+    try:
+        yield body
+    except TalkiesError:
+        await body.discard(limit)
+        raise
+
+
 async def receive_json(request: Request, model: type[M]) -> M:
     """The request's JSON body as `model`. Raises RequestValidationError, TooLarge beyond 8 MiB."""
     content = await _whole(request, _MAX_JSON_BYTES)
@@ -88,21 +108,20 @@ async def receive_json(request: Request, model: type[M]) -> M:
 
 async def _whole(request: Request, limit: int) -> bytes:
     """The body of at most `limit` bytes. Raises TooLarge."""
-    body = _Body(request, limit, TooLarge(f"The body is larger than {limit} bytes."))
     content = bytearray()
-    try:
-        async for piece in body:
+    async with receive_stream(request, limit) as pieces:
+        async for piece in pieces:
             content += piece
-    except TooLarge:
-        await body.discard(limit)
-        raise
     return bytes(content)
 
 
-def validate(model: type[M], fields: Mapping[str, str]) -> M:
-    """The text fields of a form as `model`. Raises RequestValidationError."""
+def validate(model: type[M], fields: Mapping[str, Sequence[str]]) -> M:
+    """The text fields of a form as `model`; of one that is no list there, the last value counts, and empty ones count
+    as not sent. Raises RequestValidationError."""
+    lists = {name for name, info in model.model_fields.items() if get_origin(info.annotation) is list}
+    sent = {name: [value for value in values if value] for name, values in fields.items()}
     try:
-        return model.model_validate(fields)
+        return model.model_validate({n: values if n in lists else values[-1] for n, values in sent.items() if values})
     except ValidationError as error:
         raise _invalid(error) from None
 
@@ -224,6 +243,8 @@ class _Receiver:
             raise BadRequest("A part of the form has no name.")
         self._name = options[b"name"].decode(errors="replace")
         self._is_upload = b"filename" in options or b"filename*" in options
+        # Files of other names are read past.
+        self._kept = not self._is_upload and self._name.removesuffix("[]") not in _READ_PAST
         if self._name != _FILE:
             return
         if not self._is_upload:
@@ -239,15 +260,15 @@ class _Receiver:
             if self.form.size > self._max_file_bytes:
                 raise self._too_large
             self._pending.append(data[start:end])
-        elif not self._is_upload:  # files of other names are read past
+        elif self._kept:
             if len(self._text) + size > _MAX_FIELD_BYTES:
                 raise BadRequest(f"The field is larger than {_MAX_FIELD_BYTES} bytes.", param=self._name)
             self._text += data[start:end]
 
     def _part_end(self) -> None:
-        if not self._is_upload:
+        if self._kept:
             try:
-                self.form.fields[self._name] = self._text.decode()
+                self.form.add(self._name, self._text.decode())
             except UnicodeDecodeError:
                 raise BadRequest("The field is not UTF-8 text.", param=self._name) from None
 

@@ -310,24 +310,24 @@ def test_staged_file(server: Server, jfk: Path) -> None:
         assert http.post("/v1/audio/transcriptions", data={"model": MODEL, "file_path": "../x"}).status_code == 400
 
 
-def test_diarization(server: Server, shared_audio: Path) -> None:
-    path = shared_audio / "dialogue" / "stereo_diarization.flac"
-    result = post(server, path.read_bytes(), diarization="true", response_format="verbose_json").json()
-    assert {segment["channel"] for segment in result["segments"]} == {"L", "R"}
-    assert {word["channel"] for word in result["words"]} == {"L", "R"}
-    text = post(server, path.read_bytes(), diarization="true", response_format="text").text
-    assert all(re.match(r"[LR]: ", line) for line in text.strip().splitlines())
-    cues = post(server, path.read_bytes(), diarization="true", response_format="srt").text
-    assert "\nL: " in cues and "\nR: " in cues
-
-
-def test_diarization_wants_two_channels(server: Server, jfk: Path) -> None:
-    mono = audio.encode(audio.decode(jfk), 16_000, "wav", "pcm_s16le")
-    six = audio.encode(np.zeros((6, 48_000), np.int16), 48_000, "flac", "flac", "5.1")
-    for data in (mono, six):
-        response = post(server, data, diarization="true")
-        assert response.status_code == 400
-        assert "channel" in response.json()["detail"]
+def test_lists_in_both_spellings(server: Server, jfk: Path) -> None:
+    result = server.openai().audio.transcriptions.create(
+        model=MODEL,
+        file=jfk,
+        response_format="verbose_json",
+        timestamp_granularities=["word", "segment"],
+        include=["logprobs"],
+        keywords=["Americans", "country"],
+        languages=["en"],
+        chunking_strategy="auto",
+    )
+    assert SENTENCE in normalize(result.text)
+    assert result.words and result.segments
+    for name in ("languages", "languages[]"):
+        response = post(server, jfk.read_bytes(), **{name: ["en", "xx"]})
+        assert (response.status_code, response.json()["error"]["param"]) == (400, "languages")
+    response = post(server, jfk.read_bytes(), **{"languages[]": ["de"]}, response_format="verbose_json")
+    assert response.json()["language"] == "de"
 
 
 def test_upload_cap(server: Server) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import html
 import json
 import re
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from talkies import formats
 from talkies.errors import BadRequest
+from talkies.formats import Asked
 from talkies.transcript import Chunk, Transcript, TranscriptSegment, merge
 from talkies_kit.wire import Segment, Word
 
@@ -42,8 +44,8 @@ STEREO = merge(
 )
 
 
-def render(name: str, transcript: Transcript, temperature: float = 0.0) -> str:
-    return formats.find(name).render(transcript, temperature)
+def render(name: str, transcript: Transcript, **asked: Any) -> str:
+    return formats.find(name).render(transcript, Asked(**asked))
 
 
 def one_line(text: str) -> str:
@@ -97,7 +99,7 @@ def test_json_formats_parse_back(transcript: Transcript) -> None:
 
 
 def test_verbose_json() -> None:
-    assert json.loads(render("verbose_json", JFK, 0.4)) == {
+    assert json.loads(render("verbose_json", JFK, temperature=0.4)) == {
         "task": "transcribe",
         "language": "en",
         "duration": 2.5,
@@ -133,6 +135,26 @@ def test_diarized_formats() -> None:
     )
 
 
+def test_diarized_json() -> None:
+    assert json.loads(render("diarized_json", STEREO)) == {
+        "task": "transcribe",
+        "duration": 4.0,
+        "text": "hi you",
+        "segments": [
+            {"type": "transcript.text.segment", "id": "seg_0", "start": 0, "end": 1, "text": " hi", "speaker": "L"},
+            {"type": "transcript.text.segment", "id": "seg_1", "start": 1, "end": 2, "text": " you", "speaker": "R"},
+        ],
+        "usage": {"type": "duration", "seconds": 4.0},
+    }
+    named = json.loads(render("diarized_json", STEREO, speakers=("Ann", "Bob")))
+    assert [segment["speaker"] for segment in named["segments"]] == ["Ann", "Bob"]
+    assert render("text", STEREO).startswith("L: ")
+
+
+def test_the_language_of_a_translation() -> None:
+    assert json.loads(render("verbose_json", JFK, language="english"))["language"] == "english"
+
+
 def test_without_times_subtitles_are_one_cue() -> None:
     chunks = [Chunk(0, -1, 0.0, 360_000.5, "en", [Segment(0, 0, "all of it")])]
     transcript = merge(chunks, task="transcribe", language="en", diarized=False, timestamps=False)
@@ -156,6 +178,6 @@ def test_only_verbose_json_asks_for_words() -> None:
 
 
 def test_an_unknown_format_is_refused_with_the_list() -> None:
-    with pytest.raises(BadRequest, match="json, text, verbose_json, srt, vtt") as caught:
-        formats.find("diarized_json")
+    with pytest.raises(BadRequest, match="json, text, verbose_json, srt, vtt, diarized_json") as caught:
+        formats.find("docx")
     assert caught.value.param == "response_format"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -33,6 +34,7 @@ def chunk(*segments: Segment, start: float = 0.0, channel: int = -1, duration: f
 
 @given(CHUNKS, st.booleans())
 def test_one_timeline_and_nothing_lost(chunks: list[Chunk], diarized: bool) -> None:
+    chunks = chunks if diarized else [replace(each, channel=-1) for each in chunks]
     transcript = merge(chunks, task="transcribe", language="", diarized=diarized)
     segments = transcript.segments
     said = [segment for each in chunks for segment in each.segments if segment.text.strip()]
@@ -104,3 +106,34 @@ def test_an_end_beyond_the_next_start_is_cut_only_within_a_channel() -> None:
     assert merge([left, right], task="transcribe", language="en", diarized=True).segments[0].end == 3
     mono = [chunk(Segment(0, 3, "a")), chunk(Segment(1, 2, "b"), start=1)]
     assert merge(mono, task="transcribe", language="en", diarized=False).segments[0].end == 1
+
+
+def test_spaces_follow_the_language_of_the_text() -> None:
+    chunks = [
+        chunk(Segment(0, 1, "你好"), Segment(1, 2, "世界"), lang="zh"),
+        chunk(Segment(3, 4, "hello"), Segment(4, 5, "world"), start=3),
+    ]
+    assert merge(chunks, task="transcribe", language="", diarized=False).text == "你好世界 hello world"
+    japanese = [chunk(Segment(0, 1, "Good"), Segment(1, 2, "morning"), lang="ja")]
+    translated = merge(japanese, task="translate", language="ja", diarized=False, written="en")
+    assert (translated.text, translated.language) == ("Good morning", "ja")
+
+
+def test_times_stay_within_their_chunk() -> None:
+    early, late = Segment(1, 5, "a", (Word("a", 1, 99),)), Segment(7, 99, "b")
+    first, second = merge(
+        [chunk(early, late, start=2, duration=8), chunk(duration=20)], task="transcribe", language="", diarized=False
+    ).segments
+    assert (first.start, first.end, first.words) == (2, 5, (Word("a", 2, 8),))
+    assert (second.start, second.end) == (7, 8)
+
+
+def test_a_dialogue_without_times_has_turns() -> None:
+    chunks = [
+        chunk(Segment(0, 0, "well"), channel=0),
+        chunk(Segment(0, 0, "yes"), start=5, channel=1),
+        chunk(Segment(0, 0, "so"), start=9, channel=0),
+    ]
+    transcript = merge(chunks, task="transcribe", language="en", diarized=True, timestamps=False)
+    assert (transcript.text, transcript.segments) == ("L: well\nR: yes\nL: so", ())
+    assert transcript.plain == "well yes so"

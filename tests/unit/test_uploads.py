@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import BaseModel
 from starlette.requests import ClientDisconnect, Request
 from talkies.errors import BadRequest, TalkiesError, TooLarge
-from talkies.uploads import Form, receive_form
+from talkies.uploads import Form, receive_form, validate
 
 BOUNDARY = "b0undary"
 CAP = 10_000
@@ -81,20 +82,26 @@ def test_any_order_and_any_cuts(tmp_path: Path, audio: bytes, text: str, positio
     parts = [part("model", b"whisper-base"), part("prompt", text.encode())]
     parts.insert(position, part("file", audio, "ä.wav"))
     got, content = asyncio.run(received(Sent(pieces(form(*parts), cuts)), tmp_path))
-    assert got.fields == {"model": "whisper-base", "prompt": text}
+    assert got.fields == {"model": ["whisper-base"], "prompt": [text]}
     assert (content, got.size) == (audio, len(audio))
 
 
 async def test_byte_by_byte(tmp_path: Path) -> None:
     body = form(part("file", b"audio" * 20, "a.wav", header="Content-Type: audio/wav\r\n"), part("model", b"m"))
     got, content = await received(Sent(body[i : i + 1] for i in range(len(body))), tmp_path)
-    assert (content, got.fields) == (b"audio" * 20, {"model": "m"})
+    assert (content, got.fields) == (b"audio" * 20, {"model": ["m"]})
 
 
-async def test_the_last_of_repeated_fields_and_files_of_other_names(tmp_path: Path) -> None:
-    parts = part("x", b"1"), part("x", b"2"), part("other", b"y" * 70_000, "other.bin"), part("file", b"a", "a")
+async def test_repeated_fields_and_files_of_other_names(tmp_path: Path) -> None:
+    parts = (
+        part("x", b"1"),
+        part("x[]", b"2"),
+        part("x", b""),
+        part("other", b"y" * 70_000, "other.bin"),
+        part("file", b"a", "a"),
+    )
     got, content = await received(Sent([form(*parts)]), tmp_path)
-    assert (got.fields, content) == ({"x": "2"}, b"a")
+    assert (got.fields, content) == ({"x": ["1", "2", ""]}, b"a")
 
 
 async def test_at_most_the_cap(tmp_path: Path) -> None:
@@ -123,7 +130,7 @@ async def test_a_declared_length_beyond_any_form_is_refused_unread(tmp_path: Pat
 
 
 async def test_what_lies_outside_the_file_is_bounded_too(tmp_path: Path) -> None:
-    junk = Sent([form(part("model", b"m")), *[b"x" * 100_000] * 100])
+    junk = Sent([form(part("model", b"m")), *[b"x" * 100_000] * 250])
     with pytest.raises(TooLarge):
         await received(junk, tmp_path)
 
@@ -194,5 +201,26 @@ async def test_bodies_that_are_no_form(tmp_path: Path, content_type: str) -> Non
 async def test_a_form_without_a_file_may_be_url_encoded(tmp_path: Path) -> None:
     sent = Sent([b"model=whisper-1&file_path=a%2Fb.mp3&", b"prompt="], content_type="application/x-www-form-urlencoded")
     form, _ = await received(sent, tmp_path)
-    assert form.fields == {"model": "whisper-1", "file_path": "a/b.mp3", "prompt": ""}
+    assert form.fields == {"model": ["whisper-1"], "file_path": ["a/b.mp3"], "prompt": [""]}
     assert form.file is None
+
+
+class Fields(BaseModel):
+    name: str = "none"
+    keywords: list[str] = []
+
+
+def test_fields_become_a_model() -> None:
+    fields = {"name": ["a", "b", ""], "keywords": ["x", "", "y"], "chunking_strategy[type]": ["auto"]}
+    assert validate(Fields, fields) == Fields(name="b", keywords=["x", "y"])
+    assert validate(Fields, {"name": [""], "keywords": [""]}) == Fields()
+
+
+@pytest.mark.parametrize("name", ["known_speaker_references", "known_speaker_references[]"])
+async def test_voices_of_known_speakers_are_read_past(tmp_path: Path, name: str) -> None:
+    voices = [part(name, b"data:audio/wav;base64," + b"A" * (3 << 20))] * 4
+    got, content = await received(
+        Sent(pieces(form(*voices, part("file", b"a", "a")), range(0, 12 << 20, 65_536))), tmp_path
+    )
+    assert (got.fields, content) == ({}, b"a")
+    await refused(tmp_path, form(*voices, *voices), TooLarge)

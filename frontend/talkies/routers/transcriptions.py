@@ -2,115 +2,71 @@
 
 from __future__ import annotations
 
-import asyncio
-from pathlib import Path
+from contextlib import AsyncExitStack
 from typing import Any
 
 from fastapi import APIRouter
-from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import Response
-from talkies_kit.wire import AsrOptions
 
-from talkies import formats, staging
-from talkies.errors import BadRequest
-from talkies.registry import Modality, Model, Registry
+from talkies import formats, openapi
+from talkies.registry import Registry
+from talkies.routers.audio import audio_form, locate
 from talkies.routers.disconnect import while_connected
+from talkies.routers.events import EventStream
 from talkies.settings import Settings
+from talkies.sources import Sources
 from talkies.transcribe import Transcriber
-from talkies.uploads import Form, receive_form, validate
+from talkies.transcript_events import events
+from talkies.transcription import TranscriptionFields, plan
+from talkies.uploads import receive_form, validate
 
-_TRANSLATING = frozenset({"translate", "s2t_translation", "ast"})
-"""What `default_task` of a registry entry calls translation."""
-
-
-class TranscriptionForm(BaseModel):
-    """The text fields; an empty one counts as not sent, fields unknown here are ignored."""
-
-    model: str = Field(description="A slug of GET /v1/models.")
-    file_path: str = Field("", description="A staged file to transcribe instead of `file`.")
-    language: str = Field("", description="ISO 639-1 code of the speech; the model's default or detection otherwise.")
-    response_format: str = Field("json", description=f"One of {', '.join(formats.FORMATS)}.")
-    prompt: str = Field("", description="Text that sets vocabulary and style, where the model can.")
-    temperature: float = Field(0.0, ge=0, le=1, description="Sampling temperature, where the model can.")
-    diarization: bool = Field(False, description="Transcribe the left and right channel as two speakers.")
+_LISTS = {
+    "timestamp_granularities": "Accepted; verbose_json always has segments and words.",
+    "include": "Accepted; there are no log probabilities.",
+    "known_speaker_references": "Accepted; who speaks is told by the channel.",
+}
 
 
-def router(settings: Settings, registry: Registry, transcriber: Transcriber) -> APIRouter:
+def router(settings: Settings, registry: Registry, sources: Sources, transcriber: Transcriber) -> APIRouter:
     routes = APIRouter(prefix="/v1/audio", tags=["audio"])
 
-    @routes.post("/transcriptions", openapi_extra=_openapi(), response_class=Response)
+    @routes.post(
+        "/transcriptions", openapi_extra=_openapi(), response_class=Response, responses=openapi.responses(*openapi.WORK)
+    )
     async def transcriptions(request: Request) -> Response:
-        """Transcribe an audio file; exactly one of `file` and `file_path` names it."""
-        async with receive_form(request, settings.uploads, settings.max_upload_bytes) as received:
-            form = validate(TranscriptionForm, {name: value for name, value in received.fields.items() if value})
-            model = registry.find(form.model)
-            request.state.model = model.slug
-            if model.modality is not Modality.ASR:
-                raise BadRequest(f"{model.slug} speaks; choose a model with modality asr.", param="model")
-            format = formats.find(form.response_format)
-            options = _options(model, form, format)
-            path = await asyncio.to_thread(_audio, settings.files, received, form.file_path)
+        """Transcribe an audio file; exactly one of `file` and `file_path` names it.
+
+        A list is a field sent several times, with or without `[]` behind its name. `diarized_json` implies
+        `diarization`.
+        """
+        async with AsyncExitStack() as held:
+            form = await held.enter_async_context(receive_form(request, settings.uploads, settings.max_upload_bytes))
+            fields = validate(TranscriptionFields, form.fields)
+            made = plan(registry, fields)
+            request.state.model = made.model.slug
+            path = await while_connected(request, locate(sources, form, fields.file_path))
+            request_id = request.state.request_id
+            if fields.stream:
+                updates = transcriber.stream(
+                    made.model, path, made.options, diarize=made.diarize, request_id=request_id
+                )
+                return EventStream(events(made, updates), held.pop_all())
             transcript = await while_connected(
                 request,
-                transcriber.transcribe(
-                    model, path, options, diarize=form.diarization, request_id=request.state.request_id
-                ),
+                transcriber.transcribe(made.model, path, made.options, diarize=made.diarize, request_id=request_id),
             )
-        return Response(format.render(transcript, form.temperature), media_type=format.media_type)
+        return Response(made.render(transcript), media_type=made.format.media_type)
 
     return routes
 
 
-def _audio(files: Path, received: Form, file_path: str) -> Path:
-    if (received.file is None) == (not file_path):
-        raise BadRequest("Send exactly one of file and file_path.", param="file")
-    if received.file is None:
-        if file_path.lower().startswith(("http://", "https://")):
-            raise BadRequest(
-                "file_path must name a staged file; URLs are not supported by this version.", param="file_path"
-            )
-        return staging.find(files, file_path)
-    if not received.size:
-        raise BadRequest("The file is empty.", param="file")
-    return received.file
-
-
-def _options(model: Model, form: TranscriptionForm, format: formats.Format) -> AsrOptions:
-    translating = model.default_task in _TRANSLATING
-    return AsrOptions(
-        language=_language(model, form.language) or model.default_source_lang,
-        task="translate" if translating else "transcribe",
-        target_language=model.default_target_lang if translating else "",
-        prompt=form.prompt,
-        temperature=form.temperature,
-        word_timestamps=format.words,
-        # The turns of a dialogue are put in order by their times.
-        text_only=not (format.times or form.diarization),
-    )
-
-
-def _language(model: Model, asked: str) -> str:
-    """The model's code for a language that may be written "EN" or "en-US"."""
-    code = asked.strip().lower().replace("_", "-")
-    for candidate in (code, code.partition("-")[0]):
-        if not candidate or candidate in model.languages:
-            return candidate
-    raise BadRequest(
-        f"{model.slug} has no language {asked!r}; its languages are {', '.join(model.languages)}.", param="language"
-    )
-
-
 def _openapi() -> dict[str, Any]:
-    schema = TranscriptionForm.model_json_schema()
-    schema["properties"]["file"] = {"type": "string", "format": "binary", "description": "The audio, in any format."}
-    schema["properties"]["timestamp_granularities[]"] = {
-        "type": "array",
-        "items": {"type": "string"},
-        "description": "Accepted, with or without brackets; verbose_json always has segments and words.",
-    }
-    formats_made: dict[str, Any] = {form.media_type.partition(";")[0]: {} for form in formats.FORMATS.values()}
-    return {
-        "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}},
-        "responses": {"200": {"description": "The transcript.", "content": formats_made}},
-    }
+    described = audio_form(TranscriptionFields, formats.FORMATS)
+    properties = described["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]
+    for name, meaning in _LISTS.items():
+        properties[name] = {"type": "array", "items": {"type": "string"}, "description": meaning}
+    for name in [name for name, entry in properties.items() if entry.get("type") == "array"]:
+        properties[f"{name}[]"] = properties.pop(name)
+    described["responses"]["200"]["content"]["text/event-stream"] = {}
+    return described

@@ -1,0 +1,137 @@
+"""Request fields become work: the one place for it, whether they came as a form or through MCP. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import BaseModel, Field
+from talkies_kit.wire import AsrOptions
+
+from talkies import formats
+from talkies.errors import BadRequest
+from talkies.formats import Asked, Format
+from talkies.registry import FAMILIES, Modality, Model, Registry
+from talkies.transcript import SPEAKERS, Transcript
+
+_TRANSLATING = frozenset({"translate", "s2t_translation", "ast"})
+"""What `default_task` of a registry entry calls translation."""
+_MAX_SPEAKERS = 4
+
+
+class TranslationFields(BaseModel):
+    """The text fields that translations have too."""
+
+    model: str = Field(description="A slug of GET /v1/models.")
+    file_path: str = Field("", description="A staged file or an http(s) URL to transcribe instead of `file`.")
+    language: str = Field("", description="ISO 639-1 code of the speech; the model's default or detection otherwise.")
+    response_format: str = Field("json", description=f"One of {', '.join(formats.FORMATS)}.")
+    prompt: str = Field("", description="Text that sets vocabulary and style, where the model can.")
+    temperature: float = Field(0.0, ge=0, le=1, description="Sampling temperature, where the model can.")
+
+
+class TranscriptionFields(TranslationFields):
+    """The text fields of a transcription; other ones are ignored."""
+
+    languages: list[str] = Field([], description="Codes that may be spoken; a single one is taken as `language`.")
+    keywords: list[str] = Field([], description="Names and terms to expect; they join the prompt.")
+    diarization: bool = Field(False, description="Transcribe the left and right channel as two speakers.")
+    known_speaker_names: list[str] = Field(
+        [], description="Names of the left and the right speaker, for diarized_json; at most four, two are used."
+    )
+    stream: bool = Field(
+        False,
+        description="Answer with server-sent events as the text is made: json, text, verbose_json, diarized_json.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A transcription to make, and how to show it."""
+
+    model: Model
+    options: AsrOptions
+    format: Format
+    diarize: bool
+    asked: Asked
+
+    def render(self, transcript: Transcript) -> str:
+        """The finished transcript as the body of its response_format."""
+        return self.format.render(transcript, self.asked)
+
+
+def plan(registry: Registry, fields: TranslationFields, *, task: Literal["translate"] | None = None) -> Plan:
+    """What the fields ask for; `task` "translate" is into English, otherwise the model's own task is done.
+
+    Raises ModelNotFound, and BadRequest for fields that do not fit the model or each other.
+    """
+    model = registry.find(fields.model)
+    if model.modality is not Modality.ASR:
+        raise BadRequest(f"{model.slug} speaks; choose a model with modality asr.", param="model")
+    wanted = fields if isinstance(fields, TranscriptionFields) else TranscriptionFields(**fields.model_dump())
+    format = formats.find(wanted.response_format)
+    diarize = wanted.diarization or format.diarized
+    if task and diarize:
+        raise BadRequest("A translation cannot be diarized.", param="response_format")
+    if task and not _translates(model):
+        able = [other.slug for other in registry.values() if _translates(other)]
+        raise BadRequest(f"{model.slug} cannot translate; models that can: {', '.join(able) or 'none'}.", param="model")
+    if wanted.stream and not format.streams:
+        able = [name for name, other in formats.FORMATS.items() if other.streams]
+        raise BadRequest(
+            f"{wanted.response_format} is not streamed; choose one of {', '.join(able)} or leave out stream.",
+            param="response_format",
+        )
+    translating = bool(task) or model.default_task in _TRANSLATING
+    target = "en" if task else model.default_target_lang
+    return Plan(
+        model=model,
+        options=AsrOptions(
+            language=_spoken(model, wanted) or model.default_source_lang,
+            task="translate" if translating else "transcribe",
+            target_language=target if translating else "",
+            prompt=" ".join(part for part in (wanted.prompt, ", ".join(wanted.keywords)) if part),
+            temperature=wanted.temperature,
+            word_timestamps=format.words,
+            # The turns of a dialogue are put in order by their times.
+            text_only=not (format.times or diarize),
+        ),
+        format=format,
+        diarize=diarize,
+        asked=Asked(
+            temperature=wanted.temperature,
+            speakers=_speakers(wanted.known_speaker_names),
+            language="english" if task else "",  # what OpenAI's translations say
+        ),
+    )
+
+
+def _translates(model: Model) -> bool:
+    """Whether the model can turn other languages into English."""
+    return FAMILIES[model.executor].translates and any(language != "en" for language in model.languages)
+
+
+def _spoken(model: Model, fields: TranscriptionFields) -> str:
+    """The language that the request settles, empty if it settles none."""
+    possible = [_language(model, language, "languages") for language in fields.languages]
+    return _language(model, fields.language, "language") or (possible[0] if len(set(possible)) == 1 else "")
+
+
+def _language(model: Model, asked: str, param: str) -> str:
+    """The model's code for a language that may be written "EN" or "en-US"."""
+    code = asked.strip().lower().replace("_", "-")
+    for candidate in (code, code.partition("-")[0]):
+        if not candidate or candidate in model.languages:
+            return candidate
+    raise BadRequest(
+        f"{model.slug} has no language {asked!r}; its languages are {', '.join(model.languages)}.", param=param
+    )
+
+
+def _speakers(names: Iterable[str]) -> tuple[str, str]:
+    given = [name.strip() for name in names]
+    if len(given) > _MAX_SPEAKERS:
+        raise BadRequest(f"There can be at most {_MAX_SPEAKERS} known speakers.", param="known_speaker_names")
+    left, right, *_ = [*given, *SPEAKERS[len(given) :]]
+    return left, right

@@ -1,0 +1,119 @@
+"""Fields become a plan: what reaches the model, and every combination that is refused."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from talkies import formats
+from talkies.errors import BadRequest, ModelNotFound
+from talkies.registry import Registry
+from talkies.settings import PROJECT
+from talkies.transcript import Chunk, merge
+from talkies.transcription import Plan, TranscriptionFields, TranslationFields, plan
+from talkies_kit.wire import Segment
+
+REGISTRY = Registry.load(PROJECT / "models.json", default_asr="whisper-base", default_tts="kokoro-82m")
+
+
+def planned(model: str = "whisper-base", **fields: Any) -> Plan:
+    return plan(REGISTRY, TranscriptionFields(model=model, **fields))
+
+
+def translated(model: str = "whisper-base", **fields: Any) -> Plan:
+    return plan(REGISTRY, TranslationFields(model=model, **fields), task="translate")
+
+
+def test_defaults() -> None:
+    made = planned("whisper-1")
+    assert made.model.slug == "whisper-base"
+    assert made.options.to_parameters() == {"text_only": True}
+    assert not made.diarize
+    assert made.format is formats.FORMATS["json"]
+
+
+def test_a_models_own_language() -> None:
+    assert planned("canary-1b-flash").options.language == "en"
+    assert planned("canary-1b-flash", language="de").options.language == "de"
+
+
+@pytest.mark.parametrize(
+    ("fields", "language"),
+    [
+        ({"languages": ["de"]}, "de"),
+        ({"languages": ["de-DE", "de_AT"]}, "de"),
+        ({"languages": ["de", "fr"]}, ""),
+        ({"language": "es", "languages": ["de"]}, "es"),
+        ({"languages": []}, ""),
+    ],
+)
+def test_several_languages_leave_it_to_the_model(fields: dict[str, Any], language: str) -> None:
+    assert planned(**fields).options.language == language
+
+
+def test_keywords_join_the_prompt() -> None:
+    assert planned(keywords=["Ada", "Grace Hopper"]).options.prompt == "Ada, Grace Hopper"
+    assert planned(prompt="A talk.", keywords=["Ada"]).options.prompt == "A talk. Ada"
+
+
+@pytest.mark.parametrize(
+    ("names", "speakers"),
+    [([], ("L", "R")), (["Ann"], ("Ann", "R")), (["Ann", " Bob ", "Cy", "Di"], ("Ann", "Bob"))],
+)
+def test_speakers(names: list[str], speakers: tuple[str, str]) -> None:
+    made = planned(response_format="diarized_json", known_speaker_names=names)
+    assert made.diarize and made.asked.speakers == speakers
+    assert not made.options.text_only
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "words"),
+    [
+        ({"model": "kokoro-82m"}, "model", "speaks"),
+        ({"response_format": "docx"}, "response_format", "verbose_json"),
+        ({"language": "xx"}, "language", "xx"),
+        ({"languages": ["de", "xx"]}, "languages", "xx"),
+        ({"response_format": "srt", "stream": True}, "response_format", "json, text, verbose_json, diarized_json"),
+        ({"known_speaker_names": ["a"] * 5}, "known_speaker_names", "4"),
+    ],
+)
+def test_fields_that_do_not_fit(fields: dict[str, Any], param: str, words: str) -> None:
+    with pytest.raises(BadRequest, match=words) as caught:
+        planned(**fields)
+    assert caught.value.param == param
+
+
+def test_an_unknown_model() -> None:
+    with pytest.raises(ModelNotFound):
+        planned("nope")
+
+
+def test_a_translation_is_into_english() -> None:
+    made = translated(language="de", response_format="verbose_json")
+    assert (made.options.task, made.options.language, made.options.target_language) == ("translate", "de", "en")
+    chunks = [Chunk(0, -1, 0, 2, "de", [Segment(0, 1, " Good morning")])]
+    body = json.loads(made.render(merge(chunks, task="translate", language="de", diarized=False)))
+    assert (body["task"], body["language"], body["text"]) == ("translate", "english", "Good morning")
+
+
+@pytest.mark.parametrize("model", ["parakeet-tdt-0.6b-v3", "canary-qwen-2.5b", "canary-180m-flash"])
+def test_models_that_cannot_translate_name_those_that_can(model: str) -> None:
+    with pytest.raises(BadRequest, match=r"whisper-base.*canary-1b-flash") as caught:
+        translated(model)
+    assert caught.value.param == "model"
+    assert "parakeet" not in caught.value.message.partition(";")[2]
+
+
+def test_a_translation_has_no_speakers() -> None:
+    with pytest.raises(BadRequest) as caught:
+        translated(response_format="diarized_json")
+    assert caught.value.param == "response_format"
+
+
+@pytest.mark.parametrize("task", ["translate", "ast", "s2t_translation"])
+def test_a_slug_may_be_made_for_translation(task: str) -> None:
+    model = replace(REGISTRY["canary-1b-flash"], default_source_lang="de", default_target_lang="fr", default_task=task)
+    options = plan(Registry([model]), TranscriptionFields(model="canary-1b-flash")).options
+    assert (options.task, options.language, options.target_language) == ("translate", "de", "fr")
