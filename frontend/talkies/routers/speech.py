@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing
 from typing import Any
 
 from fastapi import APIRouter
@@ -11,10 +10,11 @@ from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from talkies import encode
+from talkies import encode, openapi
 from talkies.errors import BadRequest
 from talkies.registry import Modality, Registry
 from talkies.routers.disconnect import while_connected
+from talkies.routers.speech_stream import EVENTS, SpeechStream
 from talkies.synthesize import Synthesizer
 from talkies.uploads import receive_json
 from talkies.voices import Voices
@@ -37,14 +37,19 @@ class SpeechRequest(BaseModel):
     response_format: str = Field("mp3", description=f"One of {', '.join(encode.FORMATS)}.")
     speed: float = Field(1.0, allow_inf_nan=False, description="Playback rate, clamped to 0.25 to 4.")
     instructions: str | None = Field(None, description="Accepted, without effect.")
+    stream_format: str | None = Field(
+        None, description="audio or sse: send the speech while it is made; otherwise whole, with its length."
+    )
 
 
 def router(registry: Registry, catalogue: Voices, synthesizer: Synthesizer) -> APIRouter:
     routes = APIRouter(prefix="/v1/audio", tags=["audio"])
 
-    @routes.post("/speech", openapi_extra=_openapi(), response_class=Response)
+    @routes.post(
+        "/speech", openapi_extra=_openapi(), response_class=Response, responses=openapi.responses(*openapi.WORK)
+    )
     async def speech(request: Request) -> Response:
-        """Speak a text; the answer is the encoded audio."""
+        """Speak a text; the answer is the encoded audio, whole or while it is made."""
         body = await receive_json(request, SpeechRequest)
         model = registry.find(body.model)
         request.state.model = model.slug
@@ -53,31 +58,42 @@ def router(registry: Registry, catalogue: Voices, synthesizer: Synthesizer) -> A
         if not body.input.strip():
             raise BadRequest("input must not be empty.", param="input")
         format = encode.find(body.response_format)
+        streaming = _streaming(request, body.stream_format)
         asked = body.voice.id if isinstance(body.voice, VoiceReference) else body.voice or ""
         voice = await asyncio.to_thread(catalogue.resolve, model, asked)
         speed = min(max(body.speed, _SLOWEST), _FASTEST)
         rate = synthesizer.sample_rate(model)
-
-        async def speak() -> bytes:
-            stream = synthesizer.speak(model, body.input, voice=voice, speed=speed, request_id=request.state.request_id)
-            async with aclosing(stream) as pcm:
-                return await encode.encode(pcm, format, rate)
-
-        audio = await while_connected(request, speak())
         # Raw PCM is the one format that does not say its rate itself.
-        headers = {"x-sample-rate": str(rate)} if body.response_format == "pcm" else None
+        headers = {"x-sample-rate": str(rate)} if body.response_format == "pcm" else {}
+        pcm = synthesizer.speak(model, body.input, voice=voice, speed=speed, request_id=request.state.request_id)
+        if streaming:
+            media_type = EVENTS if streaming == "sse" else format.media_type
+            return SpeechStream(encode.stream(pcm, format, rate), media_type, headers)
+        audio = await while_connected(request, encode.encode(pcm, format, rate))
         return Response(audio, media_type=format.media_type, headers=headers)
 
     return routes
+
+
+def _streaming(request: Request, asked: str | None) -> str | None:
+    """How to send speech while it is made, `audio` or `sse`; None for the whole file. Raises BadRequest."""
+    if asked not in (None, "audio", "sse"):
+        raise BadRequest(f"Unknown stream_format {asked!r}; choose audio or sse.", param="stream_format")
+    # What OpenAI's SDK sends for `with_streaming_response`, whose user reads the body while it comes.
+    if asked is None and request.headers.get("x-stainless-raw-response") == "stream":
+        asked = "audio"
+    if asked == "audio" and request.scope["http_version"] == "1.0":
+        return None  # there the end of a connection is the end of a file: broken off speech would look whole
+    return asked
 
 
 def _openapi() -> dict[str, Any]:
     schema = SpeechRequest.model_json_schema(ref_template="#/components/schemas/{model}")
     schema.pop("$defs")
     schema["properties"]["voice"]["anyOf"][1] = VoiceReference.model_json_schema()
-    binary = {"schema": {"type": "string", "format": "binary"}}
-    formats_made = {format.media_type: binary for format in encode.FORMATS.values()}
+    made = openapi.binary("The audio.", (format.media_type for format in encode.FORMATS.values()))
+    made["200"]["content"][EVENTS] = {}
     return {
         "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
-        "responses": {"200": {"description": "The audio.", "content": formats_made}},
+        "responses": made,
     }

@@ -1,0 +1,83 @@
+"""Reading ahead: order, the bound, failures after what came before them, nothing left running."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+
+import pytest
+from talkies.backlog import read_ahead
+
+
+class Maker:
+    """Ten pieces of 10 bytes, then `failure` if there is one."""
+
+    def __init__(self, failure: Exception | None = None) -> None:
+        self.made = 0
+        self.closed = False
+        self._failure = failure
+
+    async def pieces(self) -> AsyncGenerator[bytes]:
+        try:
+            for number in range(10):
+                self.made += 1
+                yield bytes([number]) * 10
+                await asyncio.sleep(0)
+            if self._failure:
+                raise self._failure
+        finally:
+            self.closed = True
+
+
+async def settle() -> None:
+    for _ in range(50):
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("limit", [1, 25, 1000])
+async def test_every_piece_in_order(limit: int) -> None:
+    maker = Maker()
+    assert [piece[0] async for piece in read_ahead(maker.pieces(), limit)] == list(range(10))
+    assert maker.closed
+
+
+async def test_no_more_than_the_limit_is_made_ahead() -> None:
+    maker = Maker()
+    ahead = read_ahead(maker.pieces(), 30)
+    await anext(ahead)
+    await settle()
+    assert maker.made == 4  # one is taken, three wait
+    await anext(ahead)
+    await settle()
+    assert maker.made == 5
+    await ahead.aclose()
+    assert maker.closed
+
+
+async def test_the_work_ends_before_the_reader_does() -> None:
+    maker = Maker()
+    ahead = read_ahead(maker.pieces(), 1000)
+    await anext(ahead)
+    await settle()
+    assert maker.closed
+    assert len([piece async for piece in ahead]) == 9
+
+
+async def test_a_failure_comes_after_what_was_made() -> None:
+    maker, seen = Maker(RuntimeError("died")), []
+    with pytest.raises(RuntimeError, match="died"):
+        async for piece in read_ahead(maker.pieces(), 1000):
+            await settle()
+            seen.append(piece[0])
+    assert seen == list(range(10))
+
+
+async def test_a_reader_that_leaves_ends_the_work() -> None:
+    maker = Maker()
+    ahead = read_ahead(maker.pieces(), 10)
+    reading = asyncio.create_task(anext(ahead))
+    await asyncio.sleep(0)
+    reading.cancel()
+    await asyncio.gather(reading, return_exceptions=True)
+    await ahead.aclose()
+    assert not [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
