@@ -12,6 +12,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColum
 from typer.core import TyperGroup
 
 from talkies import __version__, cli_client
+from talkies.cli_bulk import bulk
 from talkies.cli_transcribe import transcribe
 from talkies.client import ClientError
 from talkies.errors import StartupError, TalkiesError
@@ -200,4 +201,5 @@ def _announce(settings: Settings, registry: Registry) -> None:
 
 app.add_typer(environment, name="env", rich_help_panel=_SERVER)
 app.command(rich_help_panel=_CLIENT)(transcribe)
+app.command(rich_help_panel=_CLIENT)(bulk)
 cli_client.register(app, panel=_CLIENT)

@@ -1,4 +1,4 @@
-"""The commands that talk to a running server over HTTP, all but `transcribe`; and what they share with it.
+"""The commands that talk to a running server over HTTP, all but `transcribe` and `bulk`; and what they share with it.
 
 Results go to standard output, all else to standard error.
 """
@@ -21,7 +21,7 @@ from talkies.client import DEFAULT_URL, Client, Refused
 
 T = TypeVar("T")
 
-STANDARD_STREAM = Path("-")
+STANDARD_STREAM = "-"
 """Standard input where a file is read, standard output where one is written."""
 
 
@@ -71,13 +71,13 @@ def speak(
     timeout: Timeout = 3600,
 ) -> None:
     """Speak a text into an audio file."""
-    to_stdout = output == STANDARD_STREAM
+    to_stdout = str(output) == STANDARD_STREAM
     if to_stdout and sys.stdout.isatty():
         raise typer.BadParameter("audio does not go to a terminal; redirect standard output or name a file.")
     format = format or (AudioFormat.MP3 if to_stdout else _SUFFIXES.get(output.suffix.lower()))
     if format is None:
         raise typer.BadParameter(f"{output}: no audio format has this suffix; use {', '.join(_SUFFIXES)} or --format.")
-    if text == "-":
+    if text == STANDARD_STREAM:
         text = sys.stdin.read()
     body: dict[str, Any] = {"model": model, "input": text, "response_format": format.value, "speed": speed}
     if voice:

@@ -27,6 +27,17 @@ class Refused(ClientError):
     exit_code = 1
 
 
+class Busy(Refused):
+    """The same request may succeed later: the server is overloaded or the connection broke.
+
+    `after`: the seconds that the server wants to be left alone, 0 when it did not say.
+    """
+
+    def __init__(self, message: str, after: float = 0) -> None:
+        super().__init__(message)
+        self.after = after
+
+
 class Unreachable(ClientError):
     """There is no answer from a server at that address."""
 
@@ -61,11 +72,10 @@ class Client:
     ) -> None:
         await self._http.aclose()
 
-    async def transcribe(self, name: str, audio: BinaryIO | bytes, fields: dict[str, str]) -> str:
-        """The transcript of a file, in the form that `fields["response_format"]` asks for."""
-        response = await self._call(
-            "POST", "/v1/audio/transcriptions", self._timeout, data=fields, files={"file": (name, audio)}
-        )
+    async def transcribe(self, fields: dict[str, str], file: tuple[str, BinaryIO | bytes] | None = None) -> str:
+        """The transcript of a named file, or of `fields["file_path"]`, in the form of `fields["response_format"]`."""
+        files = {"file": file} if file else None
+        response = await self._call("POST", "/v1/audio/transcriptions", self._timeout, data=fields, files=files)
         return response.text
 
     async def speak(self, body: dict[str, Any]) -> bytes:
@@ -112,8 +122,11 @@ class Client:
         except httpx.ConnectError:
             raise Unreachable(f"Nothing answers at {self._url}; start `talkies serve` or set TALKIES_URL.") from None
         except httpx.TransportError as error:
-            raise Refused(f"The connection to {self._url} broke: {error or type(error).__name__}.") from None
+            raise Busy(f"The connection to {self._url} broke: {error or type(error).__name__}.") from None
         if not response.is_success:
+            after = response.headers.get("Retry-After", "")
+            if response.status_code == httpx.codes.SERVICE_UNAVAILABLE and after.isdecimal():
+                raise Busy(_reason(response), float(after))
             raise Refused(_reason(response))
         return response
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 import structlog
-from talkies import __version__, cli_client, cli_transcribe, environments, serve, weights
+from talkies import __version__, cli_bulk, cli_client, cli_transcribe, environments, serve, weights
 from talkies.cli import app, default_slugs
 from talkies.client import Client
 from talkies.errors import BadRequest, StartupError
@@ -38,6 +38,7 @@ def use(monkeypatch: pytest.MonkeyPatch, transport: httpx.AsyncBaseTransport) ->
 
     monkeypatch.setattr(cli_client, "connect", connect)
     monkeypatch.setattr(cli_transcribe, "connect", connect)
+    monkeypatch.setattr(cli_bulk, "connect", connect)
 
 
 @pytest.fixture(autouse=True)
@@ -138,6 +139,20 @@ def test_transcribe_reads_a_pipe(served: Facade, tmp_path: Path) -> None:
     assert run("transcribe", fifo).exit_code == 0
     writer.join()
     assert served.transcriber.calls[0]["audio"] == b"piped"
+
+
+def test_transcribe_lets_the_server_fetch_urls(answering: Callable[[Answer], None], audio: list[Path]) -> None:
+    seen = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(request.content)
+        return httpx.Response(200, text="words")
+
+    answering(answer)
+    result = run("transcribe", "https://box/talks/Ep%2042.mp3?x=1", audio[0], "-o", audio[0].parent / "out")
+    assert result.exit_code == 0, result.stderr
+    assert b"file_path=https%3A%2F%2Fbox%2Ftalks%2FEp%252042.mp3%3Fx%3D1" in seen[0]
+    assert {path.name for path in (audio[0].parent / "out").iterdir()} == {"Ep 42.txt", "one.txt"}
 
 
 def test_several_files_come_out_under_their_names_in_order(served: Facade, audio: list[Path]) -> None:

@@ -1,0 +1,98 @@
+"""What `transcribe` and `bulk` share: the formats, and inputs that are files here or URLs that the server fetches."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import BinaryIO
+from urllib.parse import unquote, urlsplit
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from talkies.client import Client, Refused
+
+
+class TextFormat(StrEnum):
+    TEXT = "text"
+    JSON = "json"
+    VERBOSE_JSON = "verbose_json"
+    DIARIZED_JSON = "diarized_json"
+    SRT = "srt"
+    VTT = "vtt"
+
+    @property
+    def suffix(self) -> str:
+        return {self.TEXT: ".txt", self.SRT: ".srt", self.VTT: ".vtt"}.get(self, ".json")
+
+
+def is_url(source: str) -> bool:
+    return source.lower().startswith(("http://", "https://"))
+
+
+def stem(source: str) -> str:
+    """The name of a path or URL without folders and suffix, as a file may be called."""
+    if not is_url(source):
+        return Path(source).stem
+    parts = urlsplit(source)
+    name = Path(unquote(parts.path.rstrip("/").rpartition("/")[2]).replace("/", "_")).stem or parts.netloc
+    return "".join(c if c.isprintable() and c != "\\" else "_" for c in name)
+
+
+def form(model: str, format: TextFormat, language: str, diarize: bool, prompt: str = "") -> dict[str, str]:
+    """The text fields of a request, those that are set."""
+    fields = {
+        "model": model,
+        "response_format": format.value,
+        "language": language,
+        "prompt": prompt,
+        "diarization": "true" if diarize else "",
+    }
+    return {name: value for name, value in fields.items() if value}
+
+
+async def transcribe_source(client: Client, source: str, fields: dict[str, str]) -> str:
+    """The transcript of a file or URL. Raises Refused, for a file that cannot be read too, and Unreachable."""
+    if is_url(source):
+        return await client.transcribe({**fields, "file_path": source})
+    path = Path(source)
+    # The name goes into a header, the path may hold bytes that are no text.
+    name = os.fsencode(path.name).decode(errors="replace")
+    try:
+        with await asyncio.to_thread(path.open, "rb") as audio:
+            return await client.transcribe(fields, (name, _sized(audio)))
+    except OSError as error:
+        raise Refused(f"{error.strerror}.") from None
+
+
+def _sized(audio: BinaryIO) -> BinaryIO | bytes:
+    """A file as it is; the content of a pipe, which has no length beforehand, as an upload needs it."""
+    return audio if stat.S_ISREG(os.fstat(audio.fileno()).st_mode) else audio.read()
+
+
+def with_newline(transcript: str) -> str:
+    return transcript if transcript.endswith("\n") else transcript + "\n"
+
+
+@asynccontextmanager
+async def bar(console: Console, total: int) -> AsyncIterator[Callable[[], None]]:
+    """A progress bar over `total` inputs, on a terminal only; yields the function that counts one."""
+    columns = (SpinnerColumn(), TextColumn("Transcribing"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("", total=total)
+        yield lambda: progress.advance(task)
+
+
+@asynccontextmanager
+async def group() -> AsyncIterator[asyncio.TaskGroup]:
+    """A task group that raises what went wrong as it is, not wrapped."""
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            yield tasks
+    except BaseExceptionGroup as failed:
+        raise failed.exceptions[0] from None
