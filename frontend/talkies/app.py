@@ -11,13 +11,17 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from talkies import __version__
+from talkies import __version__, mcp, openapi
+from talkies.auth import BearerAuth, Cors
 from talkies.errors import TalkiesError
-from talkies.logs import RequestLog
+from talkies.logs import RequestLog, Unhandled
+from talkies.metrics import Metrics
 from talkies.registry import Registry
 from talkies.residency import Residency
-from talkies.routers import health, models, resources, speech, transcriptions, voices
+from talkies.routers import files, health, metrics, models, resources, speech, transcriptions, translations, voices
 from talkies.settings import Settings
+from talkies.sources import Sources
+from talkies.staging import Staging
 from talkies.synthesize import Synthesizer
 from talkies.transcribe import Transcriber
 from talkies.voices import Voices
@@ -29,6 +33,9 @@ def create_app(
     transcriber: Transcriber,
     synthesizer: Synthesizer,
     residency: Residency,
+    counters: Metrics,
+    staging: Staging,
+    sources: Sources,
     *,
     device: str,
 ) -> FastAPI:
@@ -37,17 +44,30 @@ def create_app(
         title="talkies",
         version=__version__,
         description="OpenAI-compatible speech: transcription and synthesis on NVIDIA Triton.",
+        responses=openapi.responses(500),
     )
     for kind in (TalkiesError, HTTPException, RequestValidationError):
         app.add_exception_handler(kind, _answer)
-    app.add_middleware(RequestLog, failed=answer)
+    if tokens := [token.get_secret_value() for token in settings.auth_token]:
+        app.add_middleware(BearerAuth, tokens=tokens, public_lists=settings.public_lists, refused=answer)
+    app.add_middleware(Unhandled, failed=answer)
+    if settings.cors_origins:
+        app.add_middleware(Cors, origins=settings.cors_origins, refused=answer)
+    app.add_middleware(RequestLog, metrics=counters)
     catalogue = Voices(settings, registry)
-    app.include_router(transcriptions.router(settings, registry, transcriber))
-    app.include_router(speech.router(registry, catalogue, synthesizer))
-    app.include_router(voices.router(catalogue))
-    app.include_router(models.router(settings, registry))
-    app.include_router(resources.router(registry, residency))
-    app.include_router(health.router(registry, device))
+    for router in (
+        transcriptions.router(settings, registry, sources, transcriber),
+        translations.router(settings, registry, sources, transcriber),
+        speech.router(registry, catalogue, synthesizer),
+        voices.router(catalogue),
+        models.router(settings, registry),
+        files.router(settings, staging),
+        mcp.router(settings, registry, transcriber, residency, sources, staging),
+        resources.router(registry, residency),
+        metrics.router(counters),
+    ):
+        app.include_router(router, responses=openapi.responses(401))
+    app.include_router(health.router(registry, residency, device))
     return app
 
 

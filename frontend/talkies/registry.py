@@ -10,7 +10,16 @@ from enum import StrEnum
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, ConfigDict, Discriminator, StringConstraints, Tag, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StringConstraints,
+    Tag,
+    TypeAdapter,
+    ValidationError,
+)
 
 from talkies.errors import ModelNotFound, StartupError
 
@@ -42,6 +51,10 @@ class Family:
     """Patterns of which each must match a file, or the engine cannot start."""
     languages: tuple[str, ...]
     """ISO 639-1 codes (TTS: with the region where it matters) of a model that lists none."""
+    translates: bool = False
+    """Can write in English what was said in another of its languages."""
+    timestamps: bool = True
+    """Tells when its segments and words were said."""
 
 
 _WHISPER = """
@@ -53,11 +66,23 @@ _PARAKEET = "bg cs da de el en es et fi fr hr hu it lt lv mt nl pl pt ro ru sk s
 
 FAMILIES: Mapping[Executor, Family] = {
     Executor.WHISPER: Family(
-        Modality.ASR, ("*.bin", "*.json", "*.txt"), ("model.bin", "config.json", "tokenizer.json"), (*_WHISPER.split(),)
+        Modality.ASR,
+        ("*.bin", "*.json", "*.txt"),
+        ("model.bin", "config.json", "tokenizer.json"),
+        (*_WHISPER.split(),),
+        translates=True,
     ),
     Executor.PARAKEET: Family(Modality.ASR, ("*.nemo",), ("*.nemo",), (*_PARAKEET.split(),)),
-    Executor.CANARY_MULTITASK: Family(Modality.ASR, ("*.nemo",), ("*.nemo",), ("en", "de", "es", "fr")),
-    Executor.CANARY_SALM: Family(Modality.ASR, ("*.json", "*.safetensors"), ("config.json", "*.safetensors"), ("en",)),
+    Executor.CANARY_MULTITASK: Family(
+        Modality.ASR, ("*.nemo",), ("*.nemo",), ("en", "de", "es", "fr"), translates=True
+    ),
+    Executor.CANARY_SALM: Family(
+        Modality.ASR,
+        ("*.json", "*.safetensors"),
+        ("config.json", "*.safetensors"),
+        ("en",),
+        timestamps=False,
+    ),
     Executor.KOKORO: Family(
         Modality.TTS,
         ("kokoro-v1_0.pth", "config.json", "voices/*.pt"),
@@ -184,6 +209,9 @@ class Model:
     default_language: str = ""
     dependencies: tuple[Repo, ...] = ()
     """Repositories whose small files (configuration, tokenizer) the engine needs beside the weights."""
+    max_concurrency: Annotated[int, Field(ge=1)] | None = None
+    max_queue: Annotated[int, Field(ge=0)] | None = None
+    """In place of TALKIES_MAX_CONCURRENCY and TALKIES_MAX_QUEUE."""
 
     __pydantic_config__ = _STRICT
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import shutil
 import signal
 import socket
@@ -15,13 +16,17 @@ from filelock import FileLock, Timeout
 
 from talkies import environments, logs
 from talkies.app import create_app
+from talkies.downloads import Downloads
 from talkies.environments import TRITONSERVER
 from talkies.errors import StartupError, TalkiesError
+from talkies.metrics import Metrics
 from talkies.registry import Registry
 from talkies.render import AUDIO_CHUNKS, render
 from talkies.residency import Residency
 from talkies.server import EmbeddedServer
 from talkies.settings import Settings
+from talkies.sources import Sources
+from talkies.staging import Staging
 from talkies.synthesize import Synthesizer
 from talkies.transcribe import Transcriber
 from talkies.triton import Triton
@@ -29,6 +34,8 @@ from talkies.triton import Triton
 log = structlog.get_logger("talkies.serve")
 
 _START_TIMEOUT = 60.0
+_ABANDONED = 3600.0
+"""Seconds after which nobody is still sending a staged file, where another talkies may share the data directory."""
 
 
 def serve(settings: Settings, registry: Registry, announce: Callable[[], None]) -> None:
@@ -40,6 +47,8 @@ def serve(settings: Settings, registry: Registry, announce: Callable[[], None]) 
     for folder in (run, settings.files, settings.uploads):
         folder.mkdir(parents=True, exist_ok=True)
     logs.configure(settings)
+    staging = Staging(settings.files, settings.max_upload_bytes)
+    _warn_of_strangers(settings)
     with contextlib.ExitStack() as stack:
         _check_ports(settings)
         if not settings.triton_url:
@@ -53,9 +62,12 @@ def serve(settings: Settings, registry: Registry, announce: Callable[[], None]) 
                 raise StartupError(f"Run `talkies env build {' '.join(missing)}` first.")
             shutil.rmtree(settings.uploads)  # of requests that an earlier, killed process had
             settings.uploads.mkdir()
+            staging.discard_leftovers()
             render(settings, registry, settings.resolved_device)
+        else:
+            staging.discard_leftovers(min_age=_ABANDONED)
         stack.enter_context(contextlib.suppress(asyncio.CancelledError))  # SIGTERM during the start
-        asyncio.run(_serve(settings, registry, announce))
+        asyncio.run(_serve(settings, registry, staging, announce))
 
 
 def families(registry: Registry, slugs: Iterable[str]) -> list[str]:
@@ -64,7 +76,7 @@ def families(registry: Registry, slugs: Iterable[str]) -> list[str]:
     return [TRITONSERVER, AUDIO_CHUNKS, *engines]
 
 
-async def _serve(settings: Settings, registry: Registry, announce: Callable[[], None]) -> None:
+async def _serve(settings: Settings, registry: Registry, staging: Staging, announce: Callable[[], None]) -> None:
     if task := asyncio.current_task():
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)  # until uvicorn takes over
     async with contextlib.AsyncExitStack() as stack:
@@ -77,7 +89,8 @@ async def _serve(settings: Settings, registry: Registry, announce: Callable[[], 
             url, key = embedded.url, embedded.admin_key
         triton = Triton(url, key)
         stack.push_async_callback(triton.close)
-        residency = Residency(settings, registry, triton, embedded)
+        metrics = Metrics(registry)
+        residency = Residency(settings, registry, triton, metrics, embedded)
         try:
             await triton.wait_ready(_START_TIMEOUT)
             for slug in settings.preload:
@@ -94,6 +107,9 @@ async def _serve(settings: Settings, registry: Registry, announce: Callable[[], 
             Transcriber(settings, triton, residency),
             Synthesizer(settings, triton, residency),
             residency,
+            metrics,
+            staging,
+            Sources(staging, Downloads(settings, staging)),
             device=settings.resolved_device,
         )
         config = uvicorn.Config(
@@ -106,6 +122,20 @@ async def _serve(settings: Settings, registry: Registry, announce: Callable[[], 
             server_header=False,
         )
         await _Server(config, announce).serve()
+
+
+def _warn_of_strangers(settings: Settings) -> None:
+    """Say what everyone on the network may do, if talkies can be reached from there."""
+    try:
+        local = ipaddress.ip_address(settings.host).is_loopback
+    except ValueError:
+        local = settings.host == "localhost"
+    if local:
+        return
+    if not settings.auth_token:
+        log.warning("no TALKIES_AUTH_TOKEN is set: everyone who reaches this address may use it", host=settings.host)
+    if not settings.triton_url:
+        log.warning("the gRPC and metrics ports ask for no token: shut them off from strangers", host=settings.host)
 
 
 class _Server(uvicorn.Server):

@@ -33,6 +33,9 @@ os.execv(sys.argv[2], sys.argv[2:])
 _RESTRICTED = ("model-repository", "shared-memory", "trace", "logging")
 """The parts of Triton's gRPC API that only the facade may call; asking for inference and metrics stays open."""
 
+_ESTABLISHED = "01"
+"""A connection's state in /proc/net/tcp."""
+
 _FIRST_BACKOFF, _LAST_BACKOFF = 0.5, 30.0
 _STEADY = 60.0
 """A server that lived this many seconds gets the first backoff again."""
@@ -82,6 +85,25 @@ class EmbeddedServer:
             log.warning("killing engine", model=name, pid=pid)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+
+    def cpu_seconds(self, name: str) -> float:
+        """Seconds that the Triton model's process has computed so far."""
+        ticks = 0
+        for pid in self._engine_pids(name):
+            with contextlib.suppress(OSError):
+                fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+                ticks += int(fields[11]) + int(fields[12])
+        return ticks / os.sysconf("SC_CLK_TCK")
+
+    def has_guests(self) -> bool:
+        """Whether others than this process, which has one connection, are connected to the gRPC port."""
+        connected = 0
+        for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+            with contextlib.suppress(OSError):
+                for line in Path(table).read_text().splitlines()[1:]:
+                    _, local, _, state = line.split()[:4]
+                    connected += state == _ESTABLISHED and int(local.rpartition(":")[2], 16) == self._settings.grpc_port
+        return connected > 1
 
     def _engine_pids(self, name: str) -> list[int]:
         found = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests import audio
-from tests.conftest import Server, wait_until
+from tests.conftest import PROJECT, Server, home, wait_until
 
 ASR, TTS = "whisper-base", "kokoro-82m"
 
@@ -106,6 +107,47 @@ def test_idle_models_go(start_server: Callable[..., Server], jfk: Path) -> None:
     server = start_server(MODEL_TTL="1s", SWEEPER_INTERVAL="0.2", PRELOAD=ASR)
     assert transcribe(server, jfk) == 200
     wait_until(lambda: not loaded(server), 15, "the idle model is unloaded")
+
+
+def test_only_what_is_enabled_and_preloaded_and_for_ever(start_server: Callable[..., Server]) -> None:
+    server = start_server(ENABLED_MODELS=f"{ASR},{TTS}", PRELOAD=TTS, MODEL_TTL="0", SWEEPER_INTERVAL="0.2")
+    assert {model.id for model in server.openai().models.list()} == {ASR, TTS}
+    with server.http() as http:
+        assert http.get("/v1/models/whisper-large-v3").status_code == 404
+    time.sleep(2)
+    assert set(loaded(server)) == {TTS}
+
+
+def test_a_model_may_have_its_own_bounds(start_server: Callable[..., Server], tmp_path: Path) -> None:
+    models = json.loads((PROJECT / "models.json").read_text())
+    models["models"][TTS] |= {"max_concurrency": 1, "max_queue": 0}
+    (tmp_path / "models.json").write_text(json.dumps(models))
+    server = start_server(MODELS_FILE=str(tmp_path / "models.json"), PRELOAD=TTS)
+    running = threading.Thread(target=speak, args=(server, "One two three four five six seven. " * 10))
+    running.start()
+    wait_until(lambda: loaded(server)[TTS]["active_requests"] == 1, 10, "speech is running")
+    with server.http() as http:
+        refused = http.post("/v1/audio/speech", json={"model": TTS, "input": "Hello."})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (503, "overloaded")
+    assert int(refused.headers["retry-after"]) > 0
+    running.join(120)
+    assert speak(server) == 200
+
+
+def test_the_longest_unused_of_several_goes(start_server: Callable[..., Server], jfk: Path, tmp_path: Path) -> None:
+    models = json.loads((PROJECT / "models.json").read_text())
+    models["models"]["whisper-copy"] = models["models"][ASR]
+    (tmp_path / "data" / "models").mkdir(parents=True)
+    for slug, weights in ((ASR, ASR), (TTS, TTS), ("whisper-copy", ASR)):
+        (tmp_path / "data" / "models" / slug).symlink_to(home() / "models" / weights)
+    (tmp_path / "models.json").write_text(json.dumps(models))
+    server = start_server(MODELS_FILE=str(tmp_path / "models.json"), MAX_LOADED_MODELS="2")
+    assert transcribe(server, jfk) == speak(server) == transcribe(server, jfk) == 200
+    with server.http() as http:
+        files = {"file": ("jfk.flac", jfk.read_bytes())}
+        answer = http.post("/v1/audio/transcriptions", files=files, data={"model": "whisper-copy"})
+    assert answer.status_code == 200, answer.text
+    assert set(loaded(server)) == {ASR, "whisper-copy"}
 
 
 def test_full_queue(start_server: Callable[..., Server]) -> None:

@@ -13,10 +13,15 @@ import httpx
 import numpy as np
 from fastapi import FastAPI
 from talkies.app import create_app
+from talkies.downloads import Downloads
 from talkies.errors import NotFound
+from talkies.metrics import Metrics
+from talkies.progress import Piece, Progress
 from talkies.registry import Model, Registry
 from talkies.residency import Resident
 from talkies.settings import PROJECT, Settings
+from talkies.sources import Sources
+from talkies.staging import Staging
 from talkies.transcript import Chunk, Transcript, merge
 from talkies_kit.wire import AsrOptions, Segment, Word
 
@@ -34,6 +39,9 @@ class FakeTranscriber:
     started: asyncio.Event = field(default_factory=asyncio.Event)
     hold: asyncio.Event | None = None
     cancelled: bool = False
+    late: bool = False
+    closed: bool = False
+    """A stream has ended, before its upload was removed."""
 
     async def transcribe(
         self, model: Model, path: Path, options: AsrOptions, *, diarize: bool, request_id: str
@@ -49,9 +57,33 @@ class FakeTranscriber:
             except asyncio.CancelledError:
                 self.cancelled = path.exists()  # an upload outlives the work on it
                 raise
-        segment = Segment(0.25, 1.5, " Ask not", (Word(" Ask", 0.25, 0.5), Word(" not", 0.5, 1.5)))
-        chunk = Chunk(0, 0 if diarize else -1, 0.0, 2.5, options.language or "en", [segment])
-        return merge([chunk], task=options.task, language=options.language, diarized=diarize)
+        return merge(_heard(options, diarize), task=options.task, language=options.language, diarized=diarize)
+
+    async def stream(
+        self, model: Model, path: Path, options: AsrOptions, *, diarize: bool, request_id: str
+    ) -> AsyncGenerator[list[Piece] | Transcript]:
+        """`failure` comes after the first chunk once `late` is set; `hold` holds there too."""
+        failure, hold = self.failure, self.hold
+        if self.late:
+            self.failure = self.hold = None
+        transcript = await self.transcribe(model, path, options, diarize=diarize, request_id=request_id)
+        progress = Progress(language=options.language, diarized=diarize, horizon=30)
+        try:
+            for chunk in _heard(options, diarize):
+                yield progress.add(chunk)
+            if self.late and failure:
+                raise failure
+            if self.late and hold:
+                await hold.wait()
+            yield progress.finish()
+            yield transcript
+        finally:
+            self.closed = path.exists()
+
+
+def _heard(options: AsrOptions, diarize: bool) -> list[Chunk]:
+    segment = Segment(0.25, 1.5, " Ask not", (Word(" Ask", 0.25, 0.5), Word(" not", 0.5, 1.5)))
+    return [Chunk(0, 0 if diarize else -1, 0.0, 2.5, options.language or "en", [segment])]
 
 
 @dataclass
@@ -87,6 +119,10 @@ class FakeSynthesizer:
 @dataclass
 class FakeResidency:
     loaded: list[str] = field(default_factory=lambda: ["whisper-base"])
+    up: bool = True
+
+    async def ready(self) -> bool:
+        return self.up
 
     async def ps(self) -> list[Resident]:
         return [Resident(slug, "asr", 1.5, 0) for slug in self.loaded]
@@ -129,7 +165,10 @@ async def facade(data: Path, **values: Any) -> AsyncGenerator[Facade]:
         (voices / name).touch()
     registry = Registry.load(PROJECT / "models.json", default_asr="whisper-base", default_tts="kokoro-82m")
     services = FakeTranscriber(), FakeSynthesizer(), FakeResidency()
-    app = create_app(settings, registry, *services, device="cpu")  # type: ignore[arg-type]
+    staging = Staging(settings.files, settings.max_upload_bytes)
+    sources = Sources(staging, Downloads(settings, staging))
+    others = Metrics(registry), staging, sources
+    app = create_app(settings, registry, *services, *others, device="cpu")  # type: ignore[arg-type]
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://talkies") as client:
         yield Facade(app, settings, registry, *services, client)

@@ -150,11 +150,6 @@ async def test_staged_files_that_are_not_there(api: Facade, path: str) -> None:
     assert_error(await transcribe(api, audio=None, file_path=path), 404, param="file_path", code="not_found")
 
 
-async def test_urls_are_not_supported_yet(api: Facade) -> None:
-    response = await transcribe(api, audio=None, file_path="https://example.com/a.mp3")
-    assert_error(response, 400, "file_path must name a staged file; URLs are not supported", param="file_path")
-
-
 async def test_both_or_neither_file(api: Facade) -> None:
     assert_error(await transcribe(api, file_path="talks/one.flac"), 400, "exactly one", param="file")
     assert_error(await transcribe(api, audio=None), 400, "exactly one", param="file")
@@ -386,9 +381,21 @@ async def test_failures_of_the_services(
     assert api.synthesizer.closed
 
 
-async def test_a_client_does_not_choose_the_request_id(api: Facade) -> None:
-    seen = {(await api.client.get("/healthz", headers={"x-request-id": "mine"})).headers["x-request-id"] for _ in "ab"}
-    assert len(seen) == 2 and "mine" not in seen
+async def test_request_ids(api: Facade) -> None:
+    async def given(request_id: str) -> str:
+        response = await api.client.get("/healthz", headers={"x-request-id": request_id})
+        return str(response.headers["x-request-id"])
+
+    assert await given("0af7651916cd43dd8448eb211c80319c") == "0af7651916cd43dd8448eb211c80319c"
+    for odd in ("mine", "x" * 200, "with blanks in its middle", 'quote"-and-more-than-16'):
+        assert (await given(odd)).startswith("req_")
+    assert await given("mine") != await given("mine")
+
+
+async def test_health_without_a_tritonserver(api: Facade) -> None:
+    api.residency.up = False
+    response = await api.client.get("/healthz")
+    assert (response.status_code, response.json()["ok"]) == (200, False)
 
 
 async def test_one_line_per_request_without_content(api: Facade) -> None:

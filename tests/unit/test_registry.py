@@ -141,6 +141,8 @@ def test_a_missing_file_is_one_sentence(tmp_path: Path) -> None:
         ({"models": {"w": {"executor": "whisper"}}}, "repo is missing"),
         ({"models": {"w": WHISPER | {"repo": "no-owner"}}}, "repo: String should match"),
         ({"models": {"w": WHISPER | {"colour": "red"}}}, "colour is not a field of the registry"),
+        ({"models": {"w": WHISPER | {"max_concurrency": 0}}}, "max_concurrency: Input should be greater than or equal"),
+        ({"models": {"w": WHISPER | {"max_queue": -1}}}, "max_queue: Input should be greater than or equal to 0"),
         ({"models": {"w": WHISPER | {"slug": "x"}}}, "must be an object of the registry's fields"),
         ({"models": {"w": WHISPER | {"languages": []}}}, "not be empty"),
         ({"models": {"w": WHISPER | {"sources": []}}}, "not be empty"),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from talkies.errors import EngineDied, ModelUnavailable, NotFound, Overloaded, TimedOut, Unavailable
+from talkies.metrics import Metrics, follow
 from talkies.registry import Registry
 from talkies.residency import Residency
 from talkies.settings import Settings
@@ -21,7 +23,7 @@ class FakeTriton:
     """Loads take `seconds`; `calls` is what was asked, in order."""
 
     def __init__(self) -> None:
-        self.states: dict[str, State] = {}
+        self.states: dict[str, State] = {"audio_chunks": State.READY}
         self.calls: list[tuple[str, str]] = []
         self.seconds = 0.0
         self.down = False
@@ -38,7 +40,9 @@ class FakeTriton:
     async def load(self, name: str, within: float) -> None:
         self.calls.append(("load", name))
         await asyncio.sleep(self.seconds)
-        self.states[name] = self.states[_engine(name)] = State.READY
+        self.states[name] = State.READY
+        if name != "audio_chunks":
+            self.states[_engine(name)] = State.READY
 
     async def unload(self, name: str) -> None:
         self.calls.append(("unload", name))
@@ -53,9 +57,19 @@ class FakeProcesses:
 
     def __init__(self) -> None:
         self.killed: list[str] = []
+        self.used = 0.0
+        self.load = 0.0
+        self.guests = False
 
     def alive(self, name: str) -> bool:
         return not self.killed
+
+    def cpu_seconds(self, name: str) -> float:
+        self.used += self.load
+        return self.used
+
+    def has_guests(self) -> bool:
+        return self.guests
 
     def kill(self, name: str) -> None:
         self.killed.append(name)
@@ -74,7 +88,7 @@ def make(tmp_path: Path) -> Make:
         configured = Settings(data_dir=tmp_path, triton_url="elsewhere:8001", **settings)
         registry = Registry.load(configured.models_file)
         triton = FakeTriton()
-        return Residency(configured, registry, triton), triton, registry  # type: ignore[arg-type]
+        return Residency(configured, registry, triton, Metrics(registry)), triton, registry  # type: ignore[arg-type]
 
     return make
 
@@ -213,7 +227,7 @@ async def test_evicting_what_is_not_loaded(make: Make) -> None:
 
 
 async def test_a_stuck_unload_ends_with_its_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("talkies.residency._UNLOAD_WAIT", 0.05)
+    monkeypatch.setattr("talkies.unloading._UNLOAD_WAIT", 0.05)
     settings = Settings(data_dir=tmp_path, triton_url="elsewhere:8001")
     registry = Registry.load(settings.models_file)
     triton = FakeTriton()
@@ -224,7 +238,7 @@ async def test_a_stuck_unload_ends_with_its_process(tmp_path: Path, monkeypatch:
         triton.states[name] = State.UNLOADING
 
     monkeypatch.setattr(triton, "unload", stick)
-    residency = Residency(settings, registry, triton, processes)  # type: ignore[arg-type]
+    residency = Residency(settings, registry, triton, Metrics(registry), processes)  # type: ignore[arg-type]
     await residency.evict(TTS)
     assert processes.killed == [TTS]
     triton.states = {TTS: State.READY}
@@ -235,7 +249,7 @@ async def test_a_stuck_unload_ends_with_its_process(tmp_path: Path, monkeypatch:
 async def test_missing_weights(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path)
     registry = Registry.load(settings.models_file)
-    residency = Residency(settings, registry, FakeTriton())  # type: ignore[arg-type]
+    residency = Residency(settings, registry, FakeTriton(), Metrics(registry))  # type: ignore[arg-type]
     with pytest.raises(ModelUnavailable, match="talkies pull whisper-base"):
         async with residency.use(registry[ASR]):
             pass
@@ -254,6 +268,174 @@ async def test_sweep(make: Make) -> None:
     await asyncio.sleep(0.2)
     assert ("unload", ASR) in triton.calls
     sweeper.cancel()
+
+
+async def test_a_stuck_unload_waits_while_it_computes_for_a_guest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("talkies.unloading._UNLOAD_WAIT", 0.05)
+    settings = Settings(data_dir=tmp_path, triton_url="elsewhere:8001")
+    registry = Registry.load(settings.models_file)
+    triton, processes = FakeTriton(), FakeProcesses()
+    triton.states = {TTS: State.READY}
+    processes.guests, processes.load = True, 0.05
+
+    async def stick(name: str) -> None:
+        triton.states[name] = State.UNLOADING
+
+    monkeypatch.setattr(triton, "unload", stick)
+    residency = Residency(settings, registry, triton, Metrics(registry), processes)  # type: ignore[arg-type]
+    evicting = asyncio.create_task(residency.evict(TTS))
+    await asyncio.sleep(0.3)
+    assert not evicting.done() and processes.killed == []
+    processes.load = 0.0  # the guest is served, or the engine hangs
+    await asyncio.wait_for(evicting, 1)
+    assert processes.killed == [TTS]
+
+
+async def test_the_line_is_first_come_first_served(make: Make) -> None:
+    residency, _, registry = make(max_concurrency=1)
+    release, entered = asyncio.Event(), asyncio.Event()
+    running = asyncio.create_task(hold(residency, registry[ASR], release, entered))
+    await entered.wait()
+    order: list[int] = []
+
+    async def wait(number: int) -> None:
+        async with residency.use(registry[ASR]):
+            order.append(number)
+            await asyncio.sleep(0)
+
+    waiting = []
+    for number in range(6):
+        waiting.append(asyncio.create_task(wait(number)))
+        await asyncio.sleep(0)
+    waiting[0].cancel()
+    waiting[3].cancel()
+    release.set()
+    await running
+    await asyncio.gather(*waiting, return_exceptions=True)
+    assert order == [1, 2, 4, 5]
+    async with asyncio.timeout(1), residency.use(registry[ASR]):
+        pass  # no place was lost with those who left the line
+
+
+async def test_a_place_is_not_lost_with_a_waiter_that_leaves_as_its_turn_comes(make: Make) -> None:
+    residency, _, registry = make(max_concurrency=1)
+    release, entered, done = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    done.set()
+    running = asyncio.create_task(hold(residency, registry[ASR], release, entered))
+    await entered.wait()
+    waiting = [asyncio.create_task(hold(residency, registry[ASR], done)) for _ in range(2)]
+    await asyncio.sleep(0.01)
+    running.add_done_callback(lambda _: waiting[0].cancel())
+    release.set()
+    async with asyncio.timeout(1):
+        await asyncio.gather(running, *waiting, return_exceptions=True)
+        async with residency.use(registry[ASR]):
+            pass
+
+
+async def test_a_model_may_have_its_own_bounds(tmp_path: Path) -> None:
+    file = tmp_path / "models.json"
+    kokoro = {"executor": "kokoro", "repo": "a/b"}
+    file.write_text(json.dumps({"models": {"one": {**kokoro, "max_concurrency": 1, "max_queue": 0}, "many": kokoro}}))
+    settings = Settings(data_dir=tmp_path, models_file=file, triton_url="elsewhere:8001", max_loaded_models=2)
+    registry = Registry.load(file)
+    residency = Residency(settings, registry, _Tts(), Metrics(registry))  # type: ignore[arg-type]
+    release, entered = asyncio.Event(), asyncio.Event()
+    tasks = [asyncio.create_task(hold(residency, registry["one"], release, entered))]
+    await entered.wait()
+    with pytest.raises(Overloaded):
+        await hold(residency, registry["one"], release)
+    tasks += [asyncio.create_task(hold(residency, registry["many"], release)) for _ in range(3)]
+    await asyncio.sleep(0.05)
+    assert {resident.model: resident.active_requests for resident in await residency.ps()} == {"one": 1, "many": 3}
+    release.set()
+    await asyncio.gather(*tasks)
+
+
+class _Tts(FakeTriton):
+    async def load(self, name: str, within: float) -> None:
+        self.states[name] = State.READY
+
+
+# --- gRPC clients that load and unload behind our back ---------------------------------------------------------------
+
+
+async def test_one_model_too_many_goes_without_holding_up_the_request(make: Make) -> None:
+    residency, triton, registry = make()
+    async with residency.use(registry[ASR]):
+        pass
+    await triton.load(TTS, 1)  # as a gRPC client does
+    triton.calls.clear()
+    async with residency.use(registry[ASR]):
+        await asyncio.sleep(0.05)
+    assert triton.calls == [("unload", TTS)]
+
+
+async def test_what_others_load_is_idle_from_when_it_was_seen(make: Make) -> None:
+    residency, triton, _ = make()
+    await asyncio.sleep(0.2)
+    await triton.load(TTS, 1)
+    assert (await residency.ps())[0].idle_seconds < 0.1
+    await asyncio.sleep(0.1)
+    assert (await residency.ps())[0].idle_seconds >= 0.1
+
+
+async def test_a_model_that_is_being_unloaded_is_waited_for(make: Make) -> None:
+    residency, triton, registry = make()
+    triton.states = {TTS: State.UNLOADING}
+
+    async def unload(name: str) -> None:
+        triton.calls.append(("unload", name))
+
+    triton.unload = unload  # type: ignore[method-assign]
+
+    async def end() -> None:
+        await asyncio.sleep(0.1)
+        assert ("load", TTS) not in triton.calls
+        triton.states = {}
+
+    ending = asyncio.create_task(end())
+    async with residency.use(registry[TTS]):
+        assert ("load", TTS) in triton.calls
+    await ending
+
+
+async def test_audio_chunks_is_loaded_by_its_own_name_when_it_is_gone(make: Make) -> None:
+    residency, triton, registry = make()
+    del triton.states["audio_chunks"]
+    async with residency.use(registry[ASR]):
+        pass
+    assert triton.calls == [("load", "audio_chunks"), ("load", ASR)]
+
+
+# --- what is counted -------------------------------------------------------------------------------------------------
+
+
+async def test_waits_loads_and_work_are_counted(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path, triton_url="elsewhere:8001", max_concurrency=1)
+    registry = Registry.load(settings.models_file)
+    triton, counted = FakeTriton(), Metrics(registry)
+    triton.seconds = 0.1
+    residency = Residency(settings, registry, triton, counted)  # type: ignore[arg-type]
+
+    async def request() -> tuple[float, float, float]:
+        with follow() as work:
+            async with residency.use(registry[TTS]):
+                await asyncio.sleep(0.1)
+        return round(work.queue, 1), round(work.load, 1), round(work.engine, 1)
+
+    assert await asyncio.gather(request(), request()) == [(0.0, 0.1, 0.1), (0.2, 0.0, 0.1)]
+    await residency.evict(TTS)
+    value = counted.registry.get_sample_value
+    model = {"model": TTS}
+    assert value("talkies_queue_seconds_count", model) == 2
+    assert value("talkies_engine_seconds_count", {**model, "modality": "tts"}) == 2
+    assert value("talkies_model_load_seconds_count", model) == 1
+    assert value("talkies_model_loads_total", {**model, "result": "ok"}) == 1
+    assert value("talkies_model_unloads_total", {**model, "reason": "asked"}) == 1
+    assert value("talkies_active_requests", model) == value("talkies_waiting_requests", model) == 0
 
 
 @pytest.fixture(autouse=True)

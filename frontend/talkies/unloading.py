@@ -1,0 +1,91 @@
+"""Unloading a model until its process has ended: what runs in it is waited for, what hangs is killed."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import Protocol
+
+import structlog
+
+from talkies.metrics import Metrics
+from talkies.registry import Model
+from talkies.render import engine_name
+from talkies.settings import Settings
+from talkies.triton import State, Triton
+
+log = structlog.get_logger("talkies.residency")
+
+_UNLOAD_WAIT = 5.0
+"""Seconds to wait for an unload, which takes about 1.2 s. On Triton < 26.05 a model whose process died in the middle of
+an ensemble, and now and then one whose stream was cancelled, is UNLOADING for ever; whatever process is left then is
+killed, so that its memory is free. Loading the model again beside that is right."""
+
+_BUSY = 0.05
+"""Share of a core above which an engine computes; an idle one only blinks."""
+
+_POLL = 0.05
+
+
+class EngineProcesses(Protocol):
+    """The processes behind Triton's models, by the models' names."""
+
+    def alive(self, name: str) -> bool: ...
+
+    def kill(self, name: str) -> None: ...
+
+    def cpu_seconds(self, name: str) -> float: ...
+
+    def has_guests(self) -> bool:
+        """Whether others than this process are connected to tritonserver."""
+        ...
+
+
+class Unloading:
+    """Unloads the models of one tritonserver; the facade's own requests must have ended."""
+
+    def __init__(self, settings: Settings, triton: Triton, metrics: Metrics, processes: EngineProcesses | None) -> None:
+        self._settings = settings
+        self._triton = triton
+        self._metrics = metrics
+        self._processes = processes
+
+    async def unload(self, model: Model, reason: str) -> None:
+        """Return when the model's process has ended and its memory is free."""
+        engine = engine_name(model)
+        await self._triton.unload(model.slug)
+        deadline = time.monotonic() + self._settings.request_timeout
+        used = self._processes.cpu_seconds(engine) if self._processes else 0.0
+        while not await self._gone(model):
+            last, used = used, self._processes.cpu_seconds(engine) if self._processes else 0.0
+            # Triton lets running requests finish. Ours have, so what the engine still computes is a gRPC client's
+            # if there is one, and otherwise for somebody who hung up.
+            computes = used - last > _UNLOAD_WAIT * _BUSY
+            if self._processes and self._processes.has_guests() and computes and time.monotonic() < deadline:
+                continue
+            log.warning("unload is stuck", model=model.slug, after=_UNLOAD_WAIT)
+            if self._processes:
+                self._processes.kill(engine)
+            break
+        self._metrics.unloads.labels(model.slug, reason).inc()
+        log.info("unloaded", model=model.slug, reason=reason)
+
+    async def _gone(self, model: Model) -> bool:
+        """Whether the model is unloaded within `_UNLOAD_WAIT`."""
+        engine = engine_name(model)
+        deadline = time.monotonic() + _UNLOAD_WAIT
+        while time.monotonic() < deadline:
+            now = states(model, await self._triton.index())
+            if State.READY in now:
+                # The ensemble leaves a member that somebody loaded by its own name.
+                await self._triton.unload(engine)
+            elif State.UNLOADING not in now or (self._processes and not self._processes.alive(engine)):
+                return True
+            await asyncio.sleep(_POLL)
+        return False
+
+
+def states(model: Model, index: Mapping[str, State]) -> set[State | None]:
+    """Of the ensemble and of the engine."""
+    return {index.get(model.slug), index.get(engine_name(model))}
