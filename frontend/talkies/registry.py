@@ -21,7 +21,7 @@ class Modality(StrEnum):
 
 
 class Executor(StrEnum):
-    """An engine family: a folder of model_repository/ and the environment of the same name."""
+    """An engine family: a folder of model_repository/."""
 
     WHISPER = "whisper"
     PARAKEET = "parakeet"
@@ -42,6 +42,10 @@ class Family:
     """Patterns of which each must match a file, or the engine cannot start."""
     languages: tuple[str, ...]
     """ISO 639-1 codes (TTS: with the region where it matters) of a model that lists none."""
+    environment: str = ""
+    """The environment that the engine shares with others; empty for one of its own, called like the engine."""
+    timestamps: bool = True
+    """Whether an ASR engine tells when something was said."""
 
 
 _WHISPER = """
@@ -55,9 +59,18 @@ FAMILIES: Mapping[Executor, Family] = {
     Executor.WHISPER: Family(
         Modality.ASR, ("*.bin", "*.json", "*.txt"), ("model.bin", "config.json", "tokenizer.json"), (*_WHISPER.split(),)
     ),
-    Executor.PARAKEET: Family(Modality.ASR, ("*.nemo",), ("*.nemo",), (*_PARAKEET.split(),)),
-    Executor.CANARY_MULTITASK: Family(Modality.ASR, ("*.nemo",), ("*.nemo",), ("en", "de", "es", "fr")),
-    Executor.CANARY_SALM: Family(Modality.ASR, ("*.json", "*.safetensors"), ("config.json", "*.safetensors"), ("en",)),
+    Executor.PARAKEET: Family(Modality.ASR, ("*.nemo",), ("*.nemo",), (*_PARAKEET.split(),), environment="nemo"),
+    Executor.CANARY_MULTITASK: Family(
+        Modality.ASR, ("*.nemo",), ("*.nemo",), ("en", "de", "es", "fr"), environment="nemo"
+    ),
+    Executor.CANARY_SALM: Family(
+        Modality.ASR,
+        ("*.json", "*.safetensors"),
+        ("config.json", "*.safetensors", "*/tokenizer_config.json"),
+        ("en",),
+        environment="nemo",
+        timestamps=False,
+    ),
     Executor.KOKORO: Family(
         Modality.TTS,
         ("kokoro-v1_0.pth", "config.json", "voices/*.pt"),
@@ -189,8 +202,13 @@ class Model:
 
     @property
     def family(self) -> str:
-        """The engine's folder in model_repository/ and its environment."""
+        """The engine's folder in model_repository/."""
         return self.executor.value
+
+    @property
+    def environment(self) -> str:
+        """The engine's environment."""
+        return FAMILIES[self.executor].environment or self.family
 
 
 _MODEL = TypeAdapter(Model)

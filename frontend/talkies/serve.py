@@ -53,14 +53,14 @@ def serve(settings: Settings, registry: Registry, announce: Callable[[], None]) 
                 raise StartupError(f"Run `talkies env build {' '.join(missing)}` first.")
             shutil.rmtree(settings.uploads)  # of requests that an earlier, killed process had
             settings.uploads.mkdir()
-            render(settings, registry, settings.resolved_device)
+            render(settings, registry)
         stack.enter_context(contextlib.suppress(asyncio.CancelledError))  # SIGTERM during the start
         asyncio.run(_serve(settings, registry, announce))
 
 
 def families(registry: Registry, slugs: Iterable[str]) -> list[str]:
     """The environments that serving these slugs takes."""
-    engines = sorted({registry.find(slug).family for slug in slugs})
+    engines = sorted({registry.find(slug).environment for slug in slugs})
     return [TRITONSERVER, AUDIO_CHUNKS, *engines]
 
 
