@@ -9,7 +9,7 @@ from talkies_kit import wire
 from talkies_kit.wire import AsrOptions
 
 from talkies.errors import Unavailable
-from talkies.registry import Model
+from talkies.registry import FAMILIES, Model
 from talkies.residency import Residency
 from talkies.settings import Settings
 from talkies.transcript import Chunk, Transcript, merge
@@ -39,7 +39,13 @@ class Transcriber:
             chunks = await self._chunks(model, path, options, diarize, request_id)
         except Unavailable:
             chunks = await self._chunks(model, path, options, diarize, request_id)
-        return merge(chunks, task=options.task, language=options.language, diarized=diarize)
+        return merge(
+            chunks,
+            task=options.task,
+            language=options.language,
+            diarized=diarize,
+            timestamps=FAMILIES[model.executor].timestamps,
+        )
 
     async def _chunks(
         self, model: Model, path: Path, options: AsrOptions, diarize: bool, request_id: str
