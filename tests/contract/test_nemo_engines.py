@@ -17,9 +17,12 @@ from openai import BadRequestError
 from talkies import weights
 from talkies.registry import Registry
 from talkies.settings import Settings
+from talkies_kit import wire
+from talkies_kit.wire import AsrOptions, Fault, FaultCode
 
 from tests import audio
 from tests.conftest import PROJECT, Server, running_server, wait_until
+from tests.contract import test_grpc as grpc
 from tests.models import cache
 from tests.models.lessons import DOUBTFUL, FRAME, INSTEAD, TRANSCRIPTS, TRANSLATIONS, text
 
@@ -169,6 +172,24 @@ def test_canary_qwen_joins_the_chunks_of_a_long_file(nemo: Server, jfk: Path, tm
     assert answer["duration"] == pytest.approx(39, abs=0.1)
     assert answer["segments"] == [] and len(answer["text"]) > 100
     assert transcribe(nemo, CANARY_QWEN, long, response_format="srt").count("-->") == 1
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "param"),
+    [
+        (CANARY, AsrOptions(language="it"), "language"),
+        (CANARY, AsrOptions(language="en", task="translate", target_language="it"), "target_language"),
+        (PARAKEET, AsrOptions(task="translate"), "task"),
+        (CANARY_QWEN, AsrOptions(language="de"), "language"),
+    ],
+)
+def test_engines_refuse_what_the_facade_would(
+    nemo: Server, clips: list[Path], model: str, options: AsrOptions, param: str
+) -> None:
+    transcribe(nemo, model, clips[0])  # loads it
+    (result,) = grpc.stream(nemo, model, grpc.encoded(clips[0].read_bytes()), parameters=options.to_parameters())
+    fault = Fault.load(grpc.text(result, wire.ERROR))
+    assert fault and (fault.code, fault.param) == (FaultCode.INVALID, param)
 
 
 def test_unloading_ends_the_process(nemo: Server, clips: list[Path]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Hashable, Sequence
 
 import numpy as np
@@ -11,9 +10,10 @@ from talkies_kit.asr import AsrModel, Speech, Transcript
 from talkies_kit.engine import EngineConfig
 from talkies_kit.wire import SAMPLE_RATE, AsrOptions, InvalidInput
 
+from .phrases import phrases
+
 BOOST = 1.0
 """Weight of the key phrases beside the model's own scores."""
-MAX_PHRASES = 200
 
 
 class TritonPythonModel(AsrModel):
@@ -52,9 +52,3 @@ class TritonPythonModel(AsrModel):
             decoding.greedy.boosting_tree_alpha = BOOST if wanted else 0.0
         self._model.change_decoding_strategy(decoding, verbose=False)
         self._phrases = wanted
-
-
-def phrases(prompt: str) -> tuple[str, ...]:
-    """The names and terms of a prompt, which are written one a line or with commas or full stops between them."""
-    parts = (" ".join(part.split()) for part in re.split(r"[,;:\n]|[.?!](?:\s|$)", prompt))
-    return tuple(dict.fromkeys(part for part in parts if part))[:MAX_PHRASES]
