@@ -80,7 +80,14 @@ FAMILIES: Mapping[Executor, Family] = {
     Executor.QWEN3_TTS: Family(
         Modality.TTS,
         ("*.json", "*.txt", "*.safetensors", "speech_tokenizer/*"),
-        ("config.json", "model.safetensors", "speech_tokenizer/config.json"),
+        (
+            "config.json",
+            "model.safetensors",
+            "generation_config.json",
+            "tokenizer_config.json",
+            "speech_tokenizer/config.json",
+            "speech_tokenizer/model.safetensors",
+        ),
         ("en", "zh", "ja", "ko", "de", "fr", "ru", "pt", "es", "it"),
     ),
 }

@@ -17,9 +17,9 @@ from google.protobuf import text_format
 from talkies_kit import wire
 from tritonclient.grpc import model_config_pb2
 
-from talkies import environments, weights
+from talkies import environments, voices, weights
 from talkies.environments import MODEL_REPOSITORY
-from talkies.registry import Modality, Model, Registry
+from talkies.registry import Executor, Modality, Model, Registry
 from talkies.settings import Settings
 
 AUDIO_CHUNKS = "audio_chunks"
@@ -68,6 +68,9 @@ def render(settings: Settings, registry: Registry) -> Path:
             wire.CONFIG_DEVICE: environments.device(settings, model.environment),
             wire.CONFIG_CPU_THREADS: str(settings.cpu_threads),
         }
+        if model.executor is Executor.QWEN3_TTS:
+            parameters[wire.CONFIG_VOICE_FOLDERS] = os.pathsep.join(map(str, voices.clip_folders(settings).values()))
+            parameters[wire.CONFIG_ALLOW_CPU] = str(settings.qwen3_allow_cpu).lower()
         _model(settings.envs / model.environment, staging, model.family, engine_name(model), parameters)
         if model.modality is Modality.ASR:
             _ensemble(staging, model)

@@ -78,6 +78,9 @@ class Settings(BaseSettings):
         pattern=r"^(auto|cpu|cuda(:\d+)?)$",
         description="auto (a GPU that is there and that the engine can use), cpu, cuda or cuda:N.",
     )
+    qwen3_allow_cpu: bool = Field(
+        False, description="Let Qwen3-TTS run without a GPU, several times slower than it speaks."
+    )
     cpu_threads: int = Field(0, ge=0, description="Threads of a CPU engine; 0 is one per core this process may use.")
     max_loaded_models: int = Field(1, ge=1, description="Models resident at the same time; the least recent goes.")
     model_ttl: Seconds = Field(600, description="Idle seconds before a model is unloaded; 0 keeps it.")
@@ -137,6 +140,11 @@ class Settings(BaseSettings):
     def files(self) -> Path:
         """Staged files, by their path in the API."""
         return self.data_dir / "files"
+
+    @property
+    def custom_voices(self) -> Path:
+        """Reference clips of the user, besides those that come with the engine."""
+        return self.data_dir / "custom-voices"
 
     @property
     def uploads(self) -> Path:

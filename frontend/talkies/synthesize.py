@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from talkies_kit import wire
+from talkies_kit.wire import Sampling
 
 from talkies.errors import Unavailable
 from talkies.registry import Model
@@ -28,7 +29,7 @@ class Synthesizer:
         return int(config_parameter(model.family, wire.CONFIG_SAMPLE_RATE))
 
     async def speak(
-        self, model: Model, text: str, *, voice: str, speed: float, request_id: str
+        self, model: Model, text: str, *, voice: str, speed: float, sampling: Sampling, request_id: str
     ) -> AsyncGenerator[bytes]:
         """s16le mono PCM at `sample_rate(model)`, sentence by sentence.
 
@@ -46,6 +47,7 @@ class Synthesizer:
                             voice=voice,
                             speed=speed,
                             language="",
+                            sampling=sampling,
                             request_id=request_id,
                             within=self._settings.request_timeout,
                         )

@@ -92,7 +92,7 @@ def tts(monkeypatch: pytest.MonkeyPatch) -> Iterator[types.ModuleType]:
 
 @pytest.fixture
 def model(tts: types.ModuleType) -> Iterator[Any]:
-    """Speaks each word as ten samples, a long one in pieces; the words "bad", "bug" and "gate" do as they are called."""
+    """Speaks each syllable as ten samples; the words "bad", "bug" and "gate" do as they are called."""
 
     class Model(tts.TtsModel):
         def load(self, config: engine.EngineConfig) -> None:

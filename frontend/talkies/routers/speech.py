@@ -10,6 +10,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import Response
+from talkies_kit.wire import InvalidInput, Sampling
 
 from talkies import encode
 from talkies.errors import BadRequest
@@ -37,6 +38,13 @@ class SpeechRequest(BaseModel):
     response_format: str = Field("mp3", description=f"One of {', '.join(encode.FORMATS)}.")
     speed: float = Field(1.0, allow_inf_nan=False, description="Playback rate, clamped to 0.25 to 4.")
     instructions: str | None = Field(None, description="Accepted, without effect.")
+    temperature: float | None = Field(
+        None, description="Qwen3-TTS alone, as the four that follow; 0 to 2, 0 is greedy."
+    )
+    top_k: int | None = Field(None, description="0 to 1000; 0 is all.")
+    top_p: float | None = Field(None, description="0.01 to 1.")
+    repetition_penalty: float | None = Field(None, description="1 to 2.")
+    max_new_tokens: int | None = Field(None, description="Most frames of 80 ms, about a sentence's; 1 to 8192.")
 
 
 def router(registry: Registry, catalogue: Voices, synthesizer: Synthesizer) -> APIRouter:
@@ -56,10 +64,18 @@ def router(registry: Registry, catalogue: Voices, synthesizer: Synthesizer) -> A
         asked = body.voice.id if isinstance(body.voice, VoiceReference) else body.voice or ""
         voice = await asyncio.to_thread(catalogue.resolve, model, asked)
         speed = min(max(body.speed, _SLOWEST), _FASTEST)
+        sampling = _sampling(body)
         rate = synthesizer.sample_rate(model)
 
         async def speak() -> bytes:
-            stream = synthesizer.speak(model, body.input, voice=voice, speed=speed, request_id=request.state.request_id)
+            stream = synthesizer.speak(
+                model,
+                body.input,
+                voice=voice,
+                speed=speed,
+                sampling=sampling,
+                request_id=request.state.request_id,
+            )
             async with aclosing(stream) as pcm:
                 return await encode.encode(pcm, format, rate)
 
@@ -69,6 +85,14 @@ def router(registry: Registry, catalogue: Voices, synthesizer: Synthesizer) -> A
         return Response(audio, media_type=format.media_type, headers=headers)
 
     return routes
+
+
+def _sampling(body: SpeechRequest) -> Sampling:
+    """The fields that say how to sample. Raises BadRequest."""
+    try:
+        return Sampling.from_parameters(body.model_dump())
+    except InvalidInput as error:
+        raise BadRequest(f"{error}.", param=error.param) from None
 
 
 def _openapi() -> dict[str, Any]:

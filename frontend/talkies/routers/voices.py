@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from dataclasses import dataclass
 
 from fastapi import APIRouter
 
 from talkies.voices import Voices
 
 
+@dataclass(frozen=True, slots=True)
+class VoiceEntry:
+    """A voice; its name three times."""
+
+    voice: str
+    id: str
+    name: str
+    model: str
+    default: bool
+    origin: str | None = None
+    """Of a voice that is cloned from a reference clip."""
+
+
 def router(catalogue: Voices) -> APIRouter:
     routes = APIRouter(prefix="/v1/audio", tags=["audio"])
 
-    @routes.get("/voices")
-    async def voices() -> dict[str, list[dict[str, Any]]]:
+    @routes.get("/voices", response_model_exclude_none=True)
+    async def voices() -> dict[str, list[VoiceEntry]]:
         """The voices of all TTS models; `id` and `name` repeat `voice` for clients that look for those."""
         found = await asyncio.to_thread(catalogue.all)
-        return {
-            "voices": [
-                {"voice": v.name, "id": v.name, "name": v.name, "model": v.model, "default": v.default} for v in found
-            ]
-        }
+        return {"voices": [VoiceEntry(v.name, v.name, v.name, v.model, v.default, v.origin) for v in found]}
 
     return routes
