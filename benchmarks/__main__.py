@@ -23,6 +23,7 @@ from talkies.settings import PROJECT, Settings
 
 from benchmarks import server as talkies
 from benchmarks.audio import SENTENCES, Corpus, corpus, seconds
+from benchmarks.engines import measure_engines
 from benchmarks.report import show
 
 HERE = Path(__file__).parent
@@ -32,6 +33,8 @@ console = Console(stderr=True)
 
 def main() -> None:
     args = _arguments()
+    if args.gpu or args.memory:
+        sys.exit(not measure_engines(Settings.load(), args.models, gpu=args.gpu, tiny=args.tiny))
     settings = Settings.load()
     registry = Registry.load(settings.models_file)
     if args.audio is None and (beside := PROJECT.parent / "shared" / "audio").is_dir():
@@ -77,6 +80,11 @@ def main() -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/bench", description="The libraries in-process beside the server.")
+    each = parser.add_mutually_exclusive_group()
+    each.add_argument("--gpu", action="store_true", help="instead, each model on the GPU: load, two requests, memory")
+    each.add_argument("--memory", action="store_true", help="the same on the CPU")
+    parser.add_argument("--models", nargs="+", default=(), metavar="SLUG", help="only these of them")
+    parser.add_argument("--tiny", action="store_true", help="of random weights the smallest that load")
     parser.add_argument("--audio", type=Path, help="folder with long/*.ogg and librispeech*/ or clips/")
     parser.add_argument("--repeats", type=int, default=3, help="rounds of the short measurements, of which the median")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there too")

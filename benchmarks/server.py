@@ -20,6 +20,7 @@ from pathlib import Path
 import httpx
 from talkies.settings import Settings
 from talkies.triton import Triton
+from talkies_kit.wire import Sampling
 
 from benchmarks.audio import SENTENCES, Corpus
 
@@ -65,7 +66,14 @@ class Server:
         try:
             text = " ".join(SENTENCES)
             stream = triton.synthesize(
-                self.tts, text, voice=self.voice, speed=1.0, language="", request_id="", within=_TIMEOUT
+                self.tts,
+                text,
+                voice=self.voice,
+                speed=1.0,
+                language="",
+                sampling=Sampling(),
+                request_id="",
+                within=_TIMEOUT,
             )
             async for _ in stream:
                 first = first or time.perf_counter() - started
@@ -78,7 +86,7 @@ class Server:
 
     def memory(self) -> dict[str, float]:
         """Resident MB of the server's processes by name; empty when it is not ours."""
-        return {_name(pid): _resident(pid) for pid in _tree(self.pid)} if self.pid else {}
+        return {_name(pid): resident(pid) for pid in _tree(self.pid)} if self.pid else {}
 
 
 def measure(server: Server, corpus: Corpus, *, repeats: int) -> dict[str, object]:
@@ -121,8 +129,9 @@ def _together(server: Server, clips: tuple[Path, ...]) -> float:
 
 
 @contextlib.contextmanager
-def running(settings: Settings, data: Path, voice: str) -> Iterator[Server]:
-    """A server on free ports with a data folder of its own, but the environments and weights of `settings`."""
+def running(settings: Settings, data: Path, voice: str, **more: str) -> Iterator[Server]:
+    """A server on free ports with a data folder of its own, but the environments and weights of `settings`, and with
+    `more` environment variables."""
     (data / "models").symlink_to(settings.data_dir / "models")
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(3)]
@@ -137,6 +146,7 @@ def running(settings: Settings, data: Path, voice: str) -> Iterator[Server]:
         "TALKIES_MAX_LOADED_MODELS": "2",
         "TALKIES_PRELOAD": "",
         "TALKIES_TRITON_URL": "",
+        **more,
     }
     with (data / "talkies.log").open("wb") as log:
         process = subprocess.Popen(
@@ -191,6 +201,7 @@ def _name(pid: int) -> str:
     return "tritonserver" if "/tritonserver " in command else "talkies"
 
 
-def _resident(pid: int) -> float:
+def resident(pid: int) -> float:
+    """Resident MB of a process."""
     status = Path(f"/proc/{pid}/status").read_text()
     return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS")) / 1024

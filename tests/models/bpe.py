@@ -16,13 +16,13 @@ SENTENCES = (
 )
 
 
-def train(folder: Path, sentences: Sequence[str] = SENTENCES) -> None:
-    """Write tokenizer.model and vocab.txt of about a hundred pieces to `folder`."""
+def train(folder: Path, sentences: Sequence[str] = SENTENCES, pieces: int = 96) -> None:
+    """Write tokenizer.model and vocab.txt to `folder`."""
     folder.mkdir(parents=True)
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter([*sentences] * 4),
         model_prefix=str(folder / "tokenizer"),
-        vocab_size=96,
+        vocab_size=pieces,
         model_type="bpe",
         character_coverage=1.0,
         hard_vocab_limit=False,
@@ -32,7 +32,7 @@ def train(folder: Path, sentences: Sequence[str] = SENTENCES) -> None:
         unk_id=0,
         minloglevel=2,
     )
-    pieces = sentencepiece.SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
-    names = [pieces.id_to_piece(i) for i in range(1, pieces.get_piece_size())]
+    made = sentencepiece.SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
+    names = [made.id_to_piece(i) for i in range(1, made.get_piece_size())]
     lines = [name[1:] if name.startswith("▁") else f"##{name}" for name in names]
     (folder / "vocab.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,17 +29,18 @@ def make(archive: Path, clips: Sequence[np.ndarray[Any, np.dtype[np.float32]]]) 
     """Write the model that knows the two `clips`, 16 kHz mono; returns the loss it was left with."""
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as folder:
-        model = EncDecMultiTaskModel(cfg=OmegaConf.create(_config(_tokenizers(Path(folder)))), trainer=None).eval()
+        model = EncDecMultiTaskModel(cfg=OmegaConf.create(config(tokenizers(Path(folder)))), trainer=None).eval()
         loss = _teach(model, clips)
         model.save_to(str(archive))
     return loss
 
 
-def _tokenizers(folder: Path) -> dict[str, Any]:
+def tokenizers(folder: Path, train: Callable[[Path], None] = bpe.train) -> dict[str, Any]:
+    """The archive's aggregate of the special tokens and what `train` writes for each language."""
     names = [f"<|{mark}|>" for mark in MARKS] + [f"<|{frame}|>" for frame in range(900)]
     CanaryTokenizer.build_special_tokenizer(names, str(folder / "spl_tokens"))
     for language in LANGUAGES:
-        bpe.train(folder / language)
+        train(folder / language)
     return {
         "dir": None,
         "type": "agg",
@@ -51,7 +52,7 @@ def _tokenizers(folder: Path) -> dict[str, Any]:
     }
 
 
-def _config(tokenizer: dict[str, Any]) -> dict[str, Any]:
+def config(tokenizer: dict[str, Any]) -> dict[str, Any]:
     transformer = "nemo.collections.asr.modules.transformer"
     slots = {
         "decodercontext": "",

@@ -1,12 +1,14 @@
-"""Makes a tiny Qwen3-TTS of random weights; `python make_qwen3_tts.py FOLDER` in the environment `qwen3_tts`.
+"""Makes a Qwen3-TTS of random weights; `python make_qwen3_tts.py FOLDER [real]` in the environment `qwen3_tts`.
 
-FOLDER is then a weights folder as `talkies pull` leaves it, in the layout of Qwen/Qwen3-TTS-12Hz-0.6B-Base.
+FOLDER is then a weights folder as `talkies pull` leaves it, in the layout of Qwen/Qwen3-TTS-12Hz-0.6B-Base: a tiny one,
+or with `real` one of that model's shape.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +23,6 @@ from safetensors.torch import save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import EncodecFeatureExtractor
 
-WIDTH, CODES, QUANTIZERS = 32, 64, 4
-"""The real model: 1024, 2048, 16."""
 SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<tts_pad>", "<tts_text_bos>", "<tts_text_eod>")
 LANGUAGES = [
     "chinese",
@@ -36,13 +36,100 @@ LANGUAGES = [
     "french",
     "russian",
 ]
-LAYER = {
-    "hidden_size": WIDTH,
-    "intermediate_size": 2 * WIDTH,
-    "num_attention_heads": 2,
-    "head_dim": 16,
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a tiny model and a real one differ in."""
+
+    codes: int
+    quantizers: int
+    sections: list[int]
+    talker: dict[str, Any]
+    predictor: dict[str, Any]
+    speaker: dict[str, Any]
+    encoder: dict[str, Any]
+    decoder: dict[str, Any]
+    dtype: torch.dtype = torch.float32
+
+
+_TINY_LAYER = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2, "head_dim": 16}
+TINY = Shape(
+    codes=64,
+    quantizers=4,
+    sections=[4, 2, 2],
+    talker={**_TINY_LAYER, "num_hidden_layers": 2, "num_key_value_heads": 1, "text_hidden_size": 32},
+    predictor={**_TINY_LAYER, "num_hidden_layers": 1, "num_key_value_heads": 1, "max_window_layers": 1},
+    speaker={
+        "enc_dim": 32,
+        "enc_channels": [32, 32, 32, 32, 96],
+        "enc_attention_channels": 8,
+        "enc_se_channels": 8,
+    },
+    encoder={
+        **_TINY_LAYER,
+        "num_filters": 4,
+        "codebook_dim": 16,
+        "vector_quantization_hidden_dimension": 16,
+        "num_quantizers": 4,
+        "num_hidden_layers": 1,
+        "num_key_value_heads": 2,
+        "upsample_groups": 32,
+    },
+    decoder={
+        **_TINY_LAYER,
+        "codebook_dim": 32,
+        "latent_dim": 32,
+        "num_hidden_layers": 1,
+        "num_key_value_heads": 2,
+        "decoder_dim": 32,
+    },
+)
+_REAL_LAYER = {
+    "hidden_size": 1024,
+    "intermediate_size": 3072,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 8,
+    "head_dim": 128,
 }
-ROPE = {"interleaved": True, "mrope_section": [4, 2, 2], "rope_type": "default", "type": "default"}
+REAL = Shape(
+    codes=2048,
+    quantizers=16,
+    sections=[24, 20, 20],
+    talker={**_REAL_LAYER, "num_hidden_layers": 28, "text_hidden_size": 2048, "text_vocab_size": 151_936},
+    predictor={**_REAL_LAYER, "num_hidden_layers": 5},
+    speaker={
+        "enc_dim": 1024,
+        "enc_channels": [512, 512, 512, 512, 1536],
+        "enc_attention_channels": 128,
+        "enc_se_channels": 128,
+    },
+    encoder={
+        "hidden_size": 512,
+        "intermediate_size": 2048,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 8,
+        "head_dim": 64,
+        "num_filters": 64,
+        "codebook_dim": 256,
+        "vector_quantization_hidden_dimension": 256,
+        "num_quantizers": 32,
+        "num_hidden_layers": 8,
+        "upsample_groups": 512,
+    },
+    decoder={
+        "hidden_size": 512,
+        "intermediate_size": 1024,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 16,
+        "head_dim": 64,
+        "codebook_dim": 512,
+        "latent_dim": 1024,
+        "num_hidden_layers": 8,
+        "decoder_dim": 1536,
+    },
+    dtype=torch.bfloat16,
+)
 SAMPLING = {"do_sample": True, "repetition_penalty": 1.05, "temperature": 0.9, "top_p": 1.0, "top_k": 50}
 SPEAKER = ("mel_dim", "enc_dim", "enc_channels", "enc_kernel_sizes", "enc_dilations", "enc_attention_channels")
 SPEAKER += ("enc_res2net_scale", "enc_se_channels", "sample_rate")
@@ -75,45 +162,39 @@ def tokenizer(folder: Path) -> Tokenizer:
     return made
 
 
-def language_model(folder: Path, token: Any) -> None:
+def language_model(folder: Path, token: Any, shape: Shape) -> None:
     """Text and speaker in, codes out; `token` gives a token's id."""
+    rope = {"interleaved": True, "mrope_section": shape.sections, "rope_type": "default", "type": "default"}
     talker = {
-        **LAYER,
-        "vocab_size": CODES + 1024,
-        "num_hidden_layers": 2,
-        "num_key_value_heads": 1,
-        "num_code_groups": QUANTIZERS,
-        "text_hidden_size": WIDTH,
         "text_vocab_size": token("user") + 1,
+        **shape.talker,
+        "vocab_size": shape.codes + 1024,
+        "num_code_groups": shape.quantizers,
         "max_position_embeddings": 4096,
         "rope_theta": 1_000_000,
-        "rope_scaling": ROPE,
-        "codec_pad_id": CODES + 100,
-        "codec_bos_id": CODES + 101,
-        "codec_eos_token_id": CODES + 102,
-        "codec_think_id": CODES + 106,
-        "codec_nothink_id": CODES + 107,
-        "codec_think_bos_id": CODES + 108,
-        "codec_think_eos_id": CODES + 109,
+        "rope_scaling": rope,
+        "codec_pad_id": shape.codes + 100,
+        "codec_bos_id": shape.codes + 101,
+        "codec_eos_token_id": shape.codes + 102,
+        "codec_think_id": shape.codes + 106,
+        "codec_nothink_id": shape.codes + 107,
+        "codec_think_bos_id": shape.codes + 108,
+        "codec_think_eos_id": shape.codes + 109,
         "pad_token_id": None,
-        "codec_language_id": {language: CODES + 2 + i for i, language in enumerate(LANGUAGES)},
+        "codec_language_id": {language: shape.codes + 2 + i for i, language in enumerate(LANGUAGES)},
         "spk_id": {},
         "spk_is_dialect": {},
         "code_predictor_config": {
-            **LAYER,
-            "vocab_size": CODES,
-            "num_hidden_layers": 1,
-            "num_key_value_heads": 1,
-            "num_code_groups": QUANTIZERS,
+            **shape.predictor,
+            "vocab_size": shape.codes,
+            "num_code_groups": shape.quantizers,
             "max_position_embeddings": 4096,
-            "max_window_layers": 1,
             "pad_token_id": None,
         },
     }
-    speaker = {"mel_dim": 128, "enc_dim": WIDTH, "enc_channels": [32, 32, 32, 32, 96], "enc_attention_channels": 8}
     config = Qwen3TTSConfig(
         talker_config=talker,
-        speaker_encoder_config={**speaker, "enc_se_channels": 8},
+        speaker_encoder_config={"mel_dim": 128, **shape.speaker},
         tokenizer_type="qwen3_tts_tokenizer_12hz",
         tts_model_size="0b6",
         tts_model_type="base",
@@ -124,53 +205,41 @@ def language_model(folder: Path, token: Any) -> None:
         tts_eos_token_id=token("<tts_text_eod>"),
         architectures=["Qwen3TTSForConditionalGeneration"],
     )
-    save(Qwen3TTSForConditionalGeneration(config).eval(), config, folder)
+    save(Qwen3TTSForConditionalGeneration(config).eval().to(shape.dtype), config, folder)
     # As in the published file: the speaker's part without what transformers adds, which its class refuses, and the
     # rotary embedding under the names that the library reads.
     written = json.loads((folder / "config.json").read_text())
     written["speaker_encoder_config"] = {name: getattr(config.speaker_encoder_config, name) for name in SPEAKER}
-    written["talker_config"] |= {"rope_theta": talker["rope_theta"], "rope_scaling": ROPE}
+    written["talker_config"] |= {"rope_theta": talker["rope_theta"], "rope_scaling": rope}
     write(folder / "config.json", written)
     second = {f"subtalker_{name.replace('_s', 's')}": SAMPLING[name] for name in SAMPLING if "penalty" not in name}
     write(folder / "generation_config.json", {**SAMPLING, **second, "max_new_tokens": 8192})
 
 
-def codec(folder: Path) -> None:
+def codec(folder: Path, shape: Shape) -> None:
     """Speech in, codes out, and back, at 12.5 frames of 1920 samples a second."""
     config = Qwen3TTSTokenizerV2Config(
         encoder_config={
-            **LAYER,
+            **shape.encoder,
             "sampling_rate": 24_000,
             "audio_channels": 1,
-            "num_filters": 4,
             "num_residual_layers": 1,
             "upsampling_ratios": [8, 6, 5, 4],
-            "codebook_size": CODES,
-            "codebook_dim": 16,
-            "vector_quantization_hidden_dimension": 16,
-            "num_quantizers": QUANTIZERS,
+            "codebook_size": shape.codes,
             "num_semantic_quantizers": 1,
-            "num_hidden_layers": 1,
-            "num_key_value_heads": 2,
-            "upsample_groups": WIDTH,
             "sliding_window": 250,
             "max_position_embeddings": 8000,
             "use_causal_conv": True,
             "frame_rate": 12.5,
         },
         decoder_config={
-            **LAYER,
-            "codebook_size": CODES,
-            "codebook_dim": WIDTH,
-            "latent_dim": WIDTH,
-            "num_hidden_layers": 1,
-            "num_key_value_heads": 2,
-            "num_quantizers": QUANTIZERS,
+            **shape.decoder,
+            "codebook_size": shape.codes,
+            "num_quantizers": shape.quantizers,
             "upsample_rates": (8, 5, 4, 3),
             "upsampling_ratios": (2, 2),
-            "decoder_dim": WIDTH,
         },
-        encoder_valid_num_quantizers=QUANTIZERS,
+        encoder_valid_num_quantizers=shape.quantizers,
         architectures=["Qwen3TTSTokenizerV2Model"],
     )
     model = Qwen3TTSTokenizerV2Model(config).eval()
@@ -202,9 +271,10 @@ def write(path: Path, content: object) -> None:
 
 if __name__ == "__main__":
     target = Path(sys.argv[1])
+    shape = REAL if sys.argv[2:] == ["real"] else TINY
     torch.manual_seed(0)
-    language_model(target, tokenizer(target).token_to_id)
+    language_model(target, tokenizer(target).token_to_id, shape)
     (target / "speech_tokenizer").mkdir()
-    codec(target / "speech_tokenizer")
+    codec(target / "speech_tokenizer", shape)
     # Read with the library's own loader, so that a broken one is not kept.
     library.on_cpu(target, 1)

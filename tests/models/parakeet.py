@@ -25,12 +25,12 @@ def make(archive: Path, clips: Sequence[np.ndarray[Any, np.dtype[np.float32]]]) 
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as folder:
         bpe.train(Path(folder) / "bpe")
-        model = EncDecRNNTBPEModel(cfg=OmegaConf.create(_config(Path(folder) / "bpe")), trainer=None).eval()
+        model = EncDecRNNTBPEModel(cfg=OmegaConf.create(config(Path(folder) / "bpe")), trainer=None).eval()
         _teach(model, clips)
         model.save_to(str(archive))
 
 
-def _config(tokenizer: Path) -> dict[str, Any]:
+def config(tokenizer: Path) -> dict[str, Any]:
     dataset = {"manifest_filepath": None, "sample_rate": 16_000, "batch_size": 4, "shuffle": False, "num_workers": 0}
     return {
         "sample_rate": 16_000,
@@ -112,10 +112,16 @@ def _teach(model: Any, clips: Sequence[np.ndarray[Any, np.dtype[np.float32]]]) -
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    with torch.no_grad():
-        last = model.joint.joint_net[-1]
-        last.weight[pieces + 1 :] = 0.0
-        last.bias[pieces + 1 :] = torch.tensor([0.0, 9.0, 0.0, 0.0, 0.0])  # every step takes one frame
+    step_by_step(model)
+
+
+@torch.no_grad()
+def step_by_step(model: Any) -> None:
+    """Let every step of the decoder take one frame."""
+    durations = model.tokenizer.vocab_size + 1  # after the pieces and the blank
+    last = model.joint.joint_net[-1]
+    last.weight[durations:] = 0.0
+    last.bias[durations:] = torch.tensor([0.0, 9.0, 0.0, 0.0, 0.0])
 
 
 def _choices(tokenizer: Any, word: str) -> list[list[int]]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from nemo.collections.speechlm2.models import SALM
+from omegaconf import OmegaConf
 from parts import ENCODER, PREPROCESSOR, SPEC_AUGMENT, WIDTH
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import Qwen3Config
@@ -21,24 +24,33 @@ SENTENCES = [
 ] * 4
 
 
-def make(checkpoint: Path) -> None:
+def make(
+    checkpoint: Path,
+    changes: Mapping[str, Any] = MappingProxyType({}),
+    language_model: Mapping[str, Any] = MappingProxyType({}),
+    dtype: torch.dtype = torch.float32,
+) -> None:
+    """`changes` of the model's configuration and `language_model` of its Qwen3's give it another shape."""
     torch.manual_seed(0)
-    _language_model(checkpoint / LLM)
-    model = SALM(_config(checkpoint / LLM)).eval()
+    _language_model(checkpoint / LLM, language_model)
+    config = OmegaConf.merge(_config(checkpoint / LLM), dict(changes))
+    model = SALM(OmegaConf.to_container(config)).eval()
     with torch.no_grad():
         model.embed_tokens.weight.normal_(std=1.0)
         # It says nothing but plain words, so no special token that would end it.
-        for token, name in enumerate(model.tokenizer.tokenizer.convert_ids_to_tokens(range(512))):
+        for token, name in enumerate(
+            model.tokenizer.tokenizer.convert_ids_to_tokens(range(len(model.embed_tokens.weight)))
+        ):
             if not name or not name.removeprefix("Ġ").isalpha() or not name.removeprefix("Ġ").isascii():
                 model.embed_tokens.weight[token] = 0.0
-    model.save_pretrained(str(checkpoint))
+    model.to(dtype).save_pretrained(str(checkpoint))
     # The real checkpoint names the language model as the hub does, so nobody may find it by that name.
     config = json.loads((checkpoint / "config.json").read_text())
     config["pretrained_llm"] = f"Qwen/{LLM}"
     (checkpoint / "config.json").write_text(json.dumps(config))
 
 
-def _language_model(folder: Path) -> None:
+def _language_model(folder: Path, changes: Mapping[str, Any]) -> None:
     """Tokenizer and configuration of a Qwen3, without weights."""
     folder.mkdir(parents=True)
     tokenizer = Tokenizer(models.BPE())
@@ -67,17 +79,21 @@ def _language_model(folder: Path) -> None:
         "added_tokens_decoder": {str(i): {"content": name, **flags} for name, i in ids.items()},
     }
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    shape = {
+        "vocab_size": 512,
+        "hidden_size": WIDTH,
+        "intermediate_size": 2 * WIDTH,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+        "max_position_embeddings": 4096,
+        "initializer_range": 0.5,  # far from nothing, so that what it hears and has said has a say
+        **changes,
+    }
     Qwen3Config(
-        vocab_size=512,
-        hidden_size=WIDTH,
-        intermediate_size=2 * WIDTH,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=8,
-        max_position_embeddings=4096,
+        **shape,
         tie_word_embeddings=True,
-        initializer_range=0.5,  # far from nothing, so that what it hears and has said has a say
         architectures=["Qwen3ForCausalLM"],
         bos_token_id=ids["<|endoftext|>"],
         eos_token_id=ids["<|im_end|>"],
