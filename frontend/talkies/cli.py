@@ -16,7 +16,7 @@ from talkies.cli_bulk import bulk
 from talkies.cli_transcribe import transcribe
 from talkies.client import ClientError
 from talkies.errors import StartupError, TalkiesError
-from talkies.registry import FAMILIES, Model, Registry
+from talkies.registry import Model, Registry
 from talkies.settings import Settings
 
 # The modules behind `serve`, `pull`, `env` and `render` are imported by those commands alone: they bring the web
@@ -102,10 +102,12 @@ def env_build(
     """Build the environments that are missing or out of date."""
     from talkies import serve as serving
     from talkies.environments import TRITONSERVER
+    from talkies.families import load as load_families
     from talkies.render import AUDIO_CHUNKS
 
     settings, registry = _load()
-    known = [TRITONSERVER, AUDIO_CHUNKS, *dict.fromkeys(f.environment or name for name, f in FAMILIES.items())]
+    engines = load_families(settings.engines_dir).values()
+    known = [TRITONSERVER, AUDIO_CHUNKS, *dict.fromkeys(family.environment for family in engines)]
     if unknown := sorted(set(families or ()) - set(known)):
         raise typer.BadParameter(f"{', '.join(unknown)}: the families are {', '.join(known)}.")
     _build(settings, families or serving.families(registry, default_slugs(settings, registry)))
@@ -133,6 +135,7 @@ def _load() -> tuple[Settings, Registry]:
     return settings, Registry.load(
         settings.models_file,
         settings.enabled_models,
+        engines=settings.engines_dir,
         default_asr=settings.default_asr_model,
         default_tts=settings.default_tts_model,
     )

@@ -20,9 +20,9 @@ from filelock import FileLock
 
 from talkies import index
 from talkies.errors import StartupError
-from talkies.settings import PROJECT, Settings
+from talkies.families import MODEL_REPOSITORY, folder_of
+from talkies.settings import Settings
 
-MODEL_REPOSITORY = PROJECT / "model_repository"
 KIT = MODEL_REPOSITORY / "kit"
 TRITONSERVER = "tritonserver"
 """The family that is no engine: the server itself, from the wheel nvidia-pytriton."""
@@ -38,7 +38,7 @@ def python(settings: Settings, family: str) -> Path:
 def device(settings: Settings, family: str) -> str:
     """Where the family's engines run, "cpu" or "cuda:N": a GPU that is only there, not asked for, is for those whose
     environment can use it."""
-    if settings.device == "auto" and not _cuda_requirements(family).is_file():
+    if settings.device == "auto" and not _cuda_requirements(settings, family).is_file():
         return "cpu"
     return settings.resolved_device
 
@@ -96,17 +96,17 @@ def _link_libpython(folder: Path) -> None:
 
 
 def _requirements(settings: Settings, family: str) -> Path:
-    cuda = _cuda_requirements(family)
+    cuda = _cuda_requirements(settings, family)
     if cuda.is_file() and device(settings, family) != "cpu":
         return cuda
     path = cuda.with_name("requirements.txt")
     if not path.is_file():
-        raise StartupError(f"The engine {family} has no environment yet in this version of talkies.")
+        raise StartupError(f"There is no {path}, which would say what the environment {family} holds.")
     return path
 
 
-def _cuda_requirements(family: str) -> Path:
-    return MODEL_REPOSITORY / family / "requirements-cuda.txt"
+def _cuda_requirements(settings: Settings, family: str) -> Path:
+    return folder_of(family, settings.engines_dir) / "requirements-cuda.txt"
 
 
 def _torch(requirements: Path) -> list[str]:

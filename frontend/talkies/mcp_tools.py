@@ -30,6 +30,7 @@ from starlette.requests import Request
 
 from talkies import __version__, transcription
 from talkies.errors import BadRequest, NotFound, TalkiesError, TooLarge
+from talkies.families import Modality
 from talkies.mcp_schema import (
     Arguments,
     Deleted,
@@ -41,7 +42,7 @@ from talkies.mcp_schema import (
     PutFile,
     Transcribe,
 )
-from talkies.registry import Modality, Registry
+from talkies.registry import Registry
 from talkies.residency import Residency
 from talkies.settings import Settings
 from talkies.sources import Sources
@@ -129,7 +130,7 @@ class Tools:
         models = [
             {
                 "slug": model.slug,
-                "executor": model.executor.value,
+                "executor": model.executor.name,
                 "default_source_lang": model.default_source_lang,
                 "default_target_lang": model.default_target_lang,
                 "default_task": model.default_task,

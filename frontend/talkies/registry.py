@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 
@@ -21,91 +20,9 @@ from pydantic import (
     ValidationError,
 )
 
+from talkies import families
 from talkies.errors import ModelNotFound, StartupError
-
-
-class Modality(StrEnum):
-    ASR = "asr"
-    TTS = "tts"
-
-
-class Executor(StrEnum):
-    """An engine family: a folder of model_repository/."""
-
-    WHISPER = "whisper"
-    PARAKEET = "parakeet"
-    CANARY_MULTITASK = "canary_multitask"
-    CANARY_SALM = "canary_salm"
-    KOKORO = "kokoro"
-    QWEN3_TTS = "qwen3_tts"
-
-
-@dataclass(frozen=True, slots=True)
-class Family:
-    """What all models of one executor have in common."""
-
-    modality: Modality
-    files: tuple[str, ...]
-    """Patterns of the files that the engine reads."""
-    required: tuple[str, ...]
-    """Patterns of which each must match a file, or the engine cannot start."""
-    languages: tuple[str, ...]
-    """ISO 639-1 codes (TTS: with the region where it matters) of a model that lists none."""
-    translates: bool = False
-    """Can write in English what was said in another of its languages."""
-    timestamps: bool = True
-    """Tells when its segments and words were said."""
-    environment: str = ""
-    """The environment that the engine shares with others; empty for one of its own, called like the engine."""
-
-
-_WHISPER = """
-    af am ar as az ba be bg bn bo br bs ca cs cy da de el en es et eu fa fi fo fr gl gu ha haw he hi hr ht hu hy id is
-    it ja jw ka kk km kn ko la lb ln lo lt lv mg mi mk ml mn mr ms mt my ne nl nn no oc pa pl ps pt ro ru sa sd si sk sl
-    sn so sq sr su sv sw ta te tg th tk tl tr tt uk ur uz vi yi yo yue zh
-"""
-_PARAKEET = "bg cs da de el en es et fi fr hr hu it lt lv mt nl pl pt ro ru sk sl sv uk"
-
-FAMILIES: Mapping[Executor, Family] = {
-    Executor.WHISPER: Family(
-        Modality.ASR,
-        ("*.bin", "*.json", "*.txt"),
-        ("model.bin", "config.json", "tokenizer.json"),
-        (*_WHISPER.split(),),
-        translates=True,
-    ),
-    Executor.PARAKEET: Family(Modality.ASR, ("*.nemo",), ("*.nemo",), (*_PARAKEET.split(),), environment="nemo"),
-    Executor.CANARY_MULTITASK: Family(
-        Modality.ASR, ("*.nemo",), ("*.nemo",), ("en", "de", "es", "fr"), translates=True, environment="nemo"
-    ),
-    Executor.CANARY_SALM: Family(
-        Modality.ASR,
-        ("*.json", "*.safetensors"),
-        ("config.json", "*.safetensors", "*/tokenizer_config.json"),
-        ("en",),
-        environment="nemo",
-        timestamps=False,
-    ),
-    Executor.KOKORO: Family(
-        Modality.TTS,
-        ("kokoro-v1_0.pth", "config.json", "voices/*.pt"),
-        ("kokoro-v1*", "voices/*"),  # .onnx and .bin, or .pth and .pt
-        ("en-us", "en-gb", "es", "fr", "hi", "it", "pt-br"),
-    ),
-    Executor.QWEN3_TTS: Family(
-        Modality.TTS,
-        ("*.json", "*.txt", "*.safetensors", "speech_tokenizer/*"),
-        (
-            "config.json",
-            "model.safetensors",
-            "generation_config.json",
-            "tokenizer_config.json",
-            "speech_tokenizer/config.json",
-            "speech_tokenizer/model.safetensors",
-        ),
-        ("en", "zh", "ja", "ko", "de", "fr", "ru", "pt", "es", "it"),
-    ),
-}
+from talkies.families import Family, Modality
 
 _ALIASES = {
     Modality.ASR: ("whisper-1", "gpt-4o-transcribe", "gpt-4o-mini-transcribe"),
@@ -203,7 +120,7 @@ class Model:
     """One slug. Languages are lower-case codes; empty defaults mean that the engine decides."""
 
     slug: str
-    executor: Executor
+    executor: Family
     repo: Repo
     modality: Modality
     languages: tuple[str, ...]
@@ -225,16 +142,6 @@ class Model:
 
     __pydantic_config__ = _STRICT
 
-    @property
-    def family(self) -> str:
-        """The engine's folder in model_repository/."""
-        return self.executor.value
-
-    @property
-    def environment(self) -> str:
-        """The engine's environment."""
-        return FAMILIES[self.executor].environment or self.family
-
 
 _MODEL = TypeAdapter(Model)
 
@@ -248,10 +155,19 @@ class Registry(Mapping[str, Model]):
         self._aliases = {alias: defaults[modality] for modality, aliases in _ALIASES.items() for alias in aliases}
 
     @classmethod
-    def load(cls, path: Path, enabled: Iterable[str] = (), *, default_asr: str = "", default_tts: str = "") -> Registry:
-        """The models of the file at `path`, only those in `enabled` if it names any. OpenAI's model names stand for
-        `default_asr` and `default_tts`. Raises StartupError."""
-        models = {slug: _model(path, slug, entry) for slug, entry in _entries(path).items()}
+    def load(
+        cls,
+        path: Path,
+        enabled: Iterable[str] = (),
+        *,
+        engines: Path | None = None,
+        default_asr: str = "",
+        default_tts: str = "",
+    ) -> Registry:
+        """The models of the file at `path`, only those in `enabled` if it names any. `engines` is a folder of engines
+        besides talkies' own. OpenAI's model names stand for `default_asr` and `default_tts`. Raises StartupError."""
+        executors = families.load(engines)
+        models = {slug: _model(path, slug, entry, executors) for slug, entry in _entries(path).items()}
         enabled = set(enabled)
         if unknown := sorted(enabled - set(models)):
             raise StartupError(
@@ -293,7 +209,7 @@ def _entries(path: Path) -> Mapping[str, Any]:
     return models
 
 
-def _model(path: Path, slug: str, entry: Any) -> Model:
+def _model(path: Path, slug: str, entry: Any, executors: Mapping[str, Family]) -> Model:
     where = f"In the model registry {path}, model {slug!r}"
     if not is_slug(slug):
         raise StartupError(
@@ -302,21 +218,19 @@ def _model(path: Path, slug: str, entry: Any) -> Model:
         )
     if not isinstance(entry, dict) or "slug" in entry:
         raise StartupError(f"{where} must be an object of the registry's fields.")
-    try:
-        executor = Executor(entry.get("executor", ""))
-    except (ValueError, TypeError):
-        known = ", ".join(Executor)
-        raise StartupError(f"{where}: executor must be one of {known}, not {entry.get('executor')!r}.") from None
-    family = FAMILIES[executor]
+    named = entry.get("executor")
+    family = executors.get(named) if isinstance(named, str) else None
+    if family is None:
+        raise StartupError(f"{where}: executor must be one of {', '.join(executors)}, not {named!r}.")
     filled = {"sources": [{"hub": family.files}], "languages": family.languages, "modality": family.modality, **entry}
     try:
-        model = _MODEL.validate_python({"slug": slug, **filled})
+        model = _MODEL.validate_python({**filled, "slug": slug, "executor": family})
     except ValidationError as error:
         raise StartupError(f"{where}: {_sentence(error)}.") from None
     if not model.sources or not model.languages:
         raise StartupError(f"{where}: sources and languages may be left out but not be empty.")
     if model.modality is not family.modality:
-        raise StartupError(f"{where}: modality of executor {executor} is {family.modality}, not {model.modality}.")
+        raise StartupError(f"{where}: modality of executor {family.name} is {family.modality}, not {model.modality}.")
     if model.default_source_lang and model.default_source_lang not in model.languages:
         raise StartupError(f"{where}: default_source_lang {model.default_source_lang!r} is not among its languages.")
     return model

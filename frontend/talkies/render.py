@@ -1,4 +1,4 @@
-"""Turns models.json and `model_repository/` into the tree that tritonserver serves.
+"""Turns models.json and the engines' folders into the tree that tritonserver serves.
 
 Per ASR slug an ensemble `<slug>` and its engine `<slug>.engine`, per TTS slug one model, and `audio_chunks` once.
 """
@@ -18,11 +18,12 @@ from talkies_kit import wire
 from tritonclient.grpc import model_config_pb2
 
 from talkies import environments, voices, weights
-from talkies.environments import MODEL_REPOSITORY
-from talkies.registry import Executor, Modality, Model, Registry
+from talkies.families import MODEL_REPOSITORY, Family, Modality
+from talkies.registry import Model, Registry
 from talkies.settings import Settings
 
 AUDIO_CHUNKS = "audio_chunks"
+_CONFIG = "config.pbtxt"
 
 
 def engine_name(model: Model) -> str:
@@ -31,9 +32,9 @@ def engine_name(model: Model) -> str:
 
 
 @functools.cache
-def config_parameter(family: str, name: str) -> str:
+def config_parameter(family: Family, name: str) -> str:
     """A string parameter of the family's `config.pbtxt`. Raises KeyError when it has no such parameter."""
-    parameters = _parse(MODEL_REPOSITORY / family / "config.pbtxt").parameters
+    parameters = _parse(family.folder / _CONFIG).parameters
     if name not in parameters:
         raise KeyError(name)
     return str(parameters[name].string_value)
@@ -59,19 +60,21 @@ def render(settings: Settings, registry: Registry) -> Path:
             )
         },
     }
-    _model(settings.envs / AUDIO_CHUNKS, staging, AUDIO_CHUNKS, AUDIO_CHUNKS, knobs)
+    chunker = MODEL_REPOSITORY / AUDIO_CHUNKS
+    _model(chunker, _parse(chunker / _CONFIG), settings.envs / AUDIO_CHUNKS, staging / AUDIO_CHUNKS, knobs)
     for model in registry.values():
-        if not (MODEL_REPOSITORY / model.family / "config.pbtxt").is_file():
-            continue
+        family = model.executor
         parameters = {
             wire.CONFIG_WEIGHTS: str(weights.folder(settings, model)),
-            wire.CONFIG_DEVICE: environments.device(settings, model.environment),
+            wire.CONFIG_DEVICE: environments.device(settings, family.environment),
             wire.CONFIG_CPU_THREADS: str(settings.cpu_threads),
         }
-        if model.executor is Executor.QWEN3_TTS:
-            parameters[wire.CONFIG_VOICE_FOLDERS] = os.pathsep.join(map(str, voices.clip_folders(settings).values()))
+        if family.clones:
+            folders = voices.clip_folders(settings, family).values()
+            parameters[wire.CONFIG_VOICE_FOLDERS] = os.pathsep.join(map(str, folders))
             parameters[wire.CONFIG_ALLOW_CPU] = str(settings.qwen3_allow_cpu).lower()
-        _model(settings.envs / model.environment, staging, model.family, engine_name(model), parameters)
+        config = _parse(MODEL_REPOSITORY / f"{family.modality}.pbtxt", family.folder / _CONFIG)
+        _model(family.folder, config, settings.envs / family.environment, staging / engine_name(model), parameters)
         if model.modality is Modality.ASR:
             _ensemble(staging, model)
     shutil.rmtree(target, ignore_errors=True)
@@ -82,14 +85,12 @@ def render(settings: Settings, registry: Registry) -> Path:
     return target
 
 
-def _model(environment: Path, repository: Path, family: str, name: str, parameters: Mapping[str, str]) -> None:
-    source = MODEL_REPOSITORY / family
-    config = _parse(source / "config.pbtxt")
-    config.name = name
+def _model(source: Path, config: Any, environment: Path, target: Path, parameters: Mapping[str, str]) -> None:
+    config.name = target.name
     for key, value in {**parameters, "EXECUTION_ENV_PATH": str(environment)}.items():
         config.parameters[key].string_value = value
-    shutil.copytree(source / "1", repository / name / "1", ignore=shutil.ignore_patterns("__pycache__"))
-    _write(repository / name, config)
+    shutil.copytree(source / "1", target / "1", ignore=shutil.ignore_patterns("__pycache__"))
+    _write(target, config)
 
 
 def _ensemble(repository: Path, model: Model) -> None:
@@ -100,9 +101,13 @@ def _ensemble(repository: Path, model: Model) -> None:
     _write(repository / model.slug, config)
 
 
-def _parse(path: Path) -> Any:
-    return text_format.Parse(path.read_text(), model_config_pb2.ModelConfig())
+def _parse(*paths: Path) -> Any:
+    """The configuration in the files, each on top of those before it."""
+    config = model_config_pb2.ModelConfig()
+    for path in paths:
+        text_format.Merge(path.read_text(encoding="utf-8"), config)
+    return config
 
 
 def _write(folder: Path, config: Any) -> None:
-    (folder / "config.pbtxt").write_text(text_format.MessageToString(config))
+    (folder / _CONFIG).write_text(text_format.MessageToString(config))

@@ -17,8 +17,9 @@ import structlog
 
 from talkies import environments, metrics, weights
 from talkies.errors import EngineDied, ModelUnavailable, NotFound, TalkiesError, TimedOut, Unavailable
+from talkies.families import Modality
 from talkies.metrics import Metrics
-from talkies.registry import Modality, Model, Registry
+from talkies.registry import Model, Registry
 from talkies.render import AUDIO_CHUNKS, engine_name
 from talkies.settings import Settings
 from talkies.slots import Slot
@@ -222,9 +223,10 @@ class Residency:
                 f"The weights of {model.slug} are not on this machine (missing: {', '.join(missing[:3])}); "
                 f"fetch them with `talkies pull {model.slug}`."
             )
-        if not environments.is_built(self._settings, model.environment):
+        environment = model.executor.environment
+        if not environments.is_built(self._settings, environment):
             raise ModelUnavailable(
-                f"The environment of {model.slug} is not built; build it with `talkies env build {model.environment}`."
+                f"The environment of {model.slug} is not built; build it with `talkies env build {environment}`."
             )
 
     def _siblings(self, model: Model, index: Mapping[str, State]) -> list[Model]:

@@ -72,7 +72,7 @@ def serve(settings: Settings, registry: Registry, announce: Callable[[], None]) 
 
 def families(registry: Registry, slugs: Iterable[str]) -> list[str]:
     """The environments that serving these slugs takes."""
-    engines = sorted({registry.find(slug).environment for slug in slugs})
+    engines = sorted({registry.find(slug).executor.environment for slug in slugs})
     return [TRITONSERVER, AUDIO_CHUNKS, *engines]
 
 

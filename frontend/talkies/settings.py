@@ -66,6 +66,7 @@ class Settings(BaseSettings):
 
     data_dir: Path = Field(Path("data"), description="Weights, environments, staged files and the served repository.")
     envs_dir: Path | None = Field(None, description="Engine environments; default: `envs` in the data directory.")
+    engines_dir: Path | None = Field(None, description="Folder of further engines, beside those that come along.")
     models_file: Path = Field(PROJECT / "models.json", description="The model registry.")
     enabled_models: CommaList = Field((), description="Slugs to serve; empty serves the whole registry.")
     preload: CommaList = Field((), description="Slugs to load at start.")
@@ -79,7 +80,7 @@ class Settings(BaseSettings):
         description="auto (a GPU that is there and that the engine can use), cpu, cuda or cuda:N.",
     )
     qwen3_allow_cpu: bool = Field(
-        False, description="Let Qwen3-TTS run without a GPU, several times slower than it speaks."
+        False, description="Let Qwen3-TTS run without a GPU, ten times slower than it speaks."
     )
     cpu_threads: int = Field(0, ge=0, description="Threads of a CPU engine; 0 is one per core this process may use.")
     max_loaded_models: int = Field(1, ge=1, description="Models resident at the same time; the least recent goes.")
@@ -106,7 +107,7 @@ class Settings(BaseSettings):
     log_content: bool = Field(False, description="Log transcripts and input texts too.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe level logged.")
 
-    @field_validator("data_dir", "envs_dir", "models_file")
+    @field_validator("data_dir", "envs_dir", "engines_dir", "models_file")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         return value.expanduser().resolve() if value else value

@@ -12,16 +12,13 @@ from talkies_kit.wire import Sampling
 
 from talkies import metrics
 from talkies.errors import EngineDied, Unavailable
-from talkies.registry import Executor, Model
+from talkies.registry import Model
 from talkies.render import config_parameter
 from talkies.residency import Residency
 from talkies.settings import Settings
 from talkies.triton import Triton
 
 log = structlog.get_logger("talkies.synthesize")
-
-_REPEATING = frozenset({Executor.KOKORO})
-"""Engines that cut a text into the same pieces in every run; their samples may differ a little, between pauses."""
 
 _LOOK = 1.0
 """Seconds of silence after which the engine's process is looked for."""
@@ -37,7 +34,7 @@ class Synthesizer:
 
     def sample_rate(self, model: Model) -> int:
         """Of the PCM that `speak` yields for this model, in Hz."""
-        return int(config_parameter(model.family, wire.CONFIG_SAMPLE_RATE))
+        return int(config_parameter(model.executor, wire.CONFIG_SAMPLE_RATE))
 
     async def speak(
         self, model: Model, text: str, *, voice: str, speed: float, sampling: Sampling, request_id: str
@@ -79,7 +76,7 @@ class Synthesizer:
                         yield pcm
                 return
             except Unavailable:
-                if last_try or (spoken and model.executor not in _REPEATING):
+                if last_try or (spoken and not model.executor.repeats):
                     raise
 
 

@@ -15,7 +15,7 @@ from talkies_kit.wire import AsrOptions
 from talkies import metrics
 from talkies.errors import NotFound, Unavailable
 from talkies.progress import Piece, Progress
-from talkies.registry import FAMILIES, Model
+from talkies.registry import Model
 from talkies.residency import Residency
 from talkies.settings import Settings
 from talkies.transcript import Chunk, Transcript, merge
@@ -119,6 +119,6 @@ def _how(model: Model, options: AsrOptions, diarize: bool) -> dict[str, Any]:
     return {
         "language": options.language,
         "diarized": diarize,
-        "timestamps": FAMILIES[model.executor].timestamps,
+        "timestamps": model.executor.timestamps,
         "written": (options.target_language or "en") if options.task == "translate" else "",
     }

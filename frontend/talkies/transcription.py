@@ -11,8 +11,9 @@ from talkies_kit.wire import AsrOptions
 
 from talkies import formats
 from talkies.errors import BadRequest
+from talkies.families import Modality
 from talkies.formats import Asked, Format
-from talkies.registry import FAMILIES, Modality, Model, Registry
+from talkies.registry import Model, Registry
 from talkies.transcript import SPEAKERS, Transcript
 
 _TRANSLATING = frozenset({"translate", "s2t_translation", "ast"})
@@ -109,7 +110,7 @@ def plan(registry: Registry, fields: TranslationFields, *, task: Literal["transl
 
 def _translates(model: Model) -> bool:
     """Whether the model can turn other languages into English."""
-    return FAMILIES[model.executor].translates and any(language != "en" for language in model.languages)
+    return model.executor.translates and any(language != "en" for language in model.languages)
 
 
 def _spoken(model: Model, fields: TranscriptionFields) -> str:

@@ -9,12 +9,13 @@ from pathlib import Path
 from talkies_kit import clips
 
 from talkies import weights
-from talkies.environments import MODEL_REPOSITORY
 from talkies.errors import BadRequest
-from talkies.registry import Executor, Modality, Model, Registry
+from talkies.families import Family, Modality
+from talkies.registry import Model, Registry
 from talkies.settings import Settings
 
 _SUFFIXES = frozenset({".bin", ".pt"})
+_KOKORO = "kokoro"
 _WITHOUT_G2P = ("j", "z")
 """First letters of Kokoro's Japanese and Chinese voices, for which its engine has no grapheme-to-phoneme step."""
 
@@ -47,9 +48,9 @@ class Voice:
     """"builtin" or "custom" for a voice cloned from a reference clip."""
 
 
-def clip_folders(settings: Settings) -> dict[str, Path]:
-    """Where reference clips lie, by their origin; a later folder's clip shadows an earlier one's of the same name."""
-    return {"builtin": MODEL_REPOSITORY / "qwen3_tts" / "voices", "custom": settings.custom_voices}
+def clip_folders(settings: Settings, family: Family) -> dict[str, Path]:
+    """Where the family's reference clips lie, by their origin; a later folder's clip shadows one of the same name."""
+    return {"builtin": family.folder / "voices", "custom": settings.custom_voices}
 
 
 class Voices:
@@ -66,14 +67,13 @@ class Voices:
 
     def of(self, model: Model) -> list[Voice]:
         """One model's voices by name; of a model that brings its voices, none when its weights are not there."""
-        if model.executor is Executor.QWEN3_TTS:
-            origins = {
-                name: origin for origin, place in clip_folders(self._settings).items() for name in clips.scan(place)
-            }
+        if model.executor.clones:
+            folders = clip_folders(self._settings, model.executor)
+            origins = {name: origin for origin, place in folders.items() for name in clips.scan(place)}
             return [Voice(name, model.slug, name == model.default_voice, origins[name]) for name in sorted(origins)]
         folder = weights.folder(self._settings, model) / "voices"
         names = {path.stem for path in folder.glob("*") if path.suffix in _SUFFIXES and path.is_file()}
-        if model.executor is Executor.KOKORO:
+        if model.executor.name == _KOKORO:
             names = {name for name in names if not name.startswith(_WITHOUT_G2P)}
         return [Voice(name, model.slug, name == model.default_voice) for name in sorted(names)]
 
@@ -84,7 +84,7 @@ class Voices:
         # Without a catalogue the model cannot be loaded either, and loading says best what is missing.
         if asked in names or not names:
             return asked
-        alias = _OPENAI_VOICES.get(asked) if model.executor is Executor.KOKORO else None
+        alias = _OPENAI_VOICES.get(asked) if model.executor.name == _KOKORO else None
         if alias in names and self._settings.openai_voices:
             return alias
         raise BadRequest(f"{model.slug} has no voice {asked!r}; its voices are {', '.join(names)}.", param="voice")

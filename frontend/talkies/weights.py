@@ -30,7 +30,7 @@ from pydantic import TypeAdapter
 from talkies import index
 from talkies.errors import StartupError
 from talkies.index import FetchError, Report
-from talkies.registry import FAMILIES, Archive, HubSource, IndexSource, Model, PathSource, Source
+from talkies.registry import Archive, HubSource, IndexSource, Model, PathSource, Source
 from talkies.settings import Settings
 
 _MANIFEST = "manifest.json"
@@ -88,7 +88,7 @@ def _missing(place: Path, model: Model) -> list[str]:
     try:
         sizes: Mapping[str, int] = json.loads((place / _MANIFEST).read_text())
     except (OSError, ValueError):
-        return [pattern for pattern in FAMILIES[model.executor].required if not any(place.glob(pattern))]
+        return [pattern for pattern in model.executor.required if not any(place.glob(pattern))]
     return [name for name, size in sizes.items() if not _has_size(place / name, size)]
 
 
@@ -122,7 +122,7 @@ def _local(source: PathSource, model: Model) -> Path:
     place = source.path.expanduser().absolute()
     if not place.is_dir():
         raise FetchError(f"{place} is no folder")
-    if absent := [pattern for pattern in FAMILIES[model.executor].required if not any(place.glob(pattern))]:
+    if absent := [pattern for pattern in model.executor.required if not any(place.glob(pattern))]:
         raise FetchError(f"{place} lacks {', '.join(absent)}")
     return place
 
@@ -143,7 +143,7 @@ def _download(source: HubSource | IndexSource, model: Model, place: Path, progre
         _verify(model, files)
     except OSError as error:
         raise FetchError(f"{error.strerror or error} ({error.filename or work})") from None
-    if absent := [pattern for pattern in FAMILIES[model.executor].required if not any(files.glob(pattern))]:
+    if absent := [pattern for pattern in model.executor.required if not any(files.glob(pattern))]:
         raise FetchError(f"{model.repo} lacks {', '.join(absent)}")
     sizes = {
         path.relative_to(files).as_posix(): path.stat().st_size for path in sorted(files.rglob("*")) if path.is_file()

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 from google.protobuf import text_format
+from talkies import families
+from talkies.families import Family, Modality
 from talkies.registry import Registry
 from talkies.render import render
 from talkies.settings import Settings
@@ -15,17 +17,14 @@ from tritonclient.grpc import model_config_pb2
 
 from tests.conftest import PROJECT
 
-CONFIGS = [*sorted((PROJECT / "model_repository").glob("*/config.pbtxt")), PROJECT / "model_repository/ensemble.pbtxt"]
+REPOSITORY = PROJECT / "model_repository"
 LOCKS_FOR_CUDA = sorted((PROJECT / "model_repository").glob("*/requirements-cuda.txt"))
 CHUNK = {wire.START, wire.INDEX, wire.CHANNEL, wire.DURATION}
 TENSORS = {
-    "audio_chunks": ({wire.AUDIO}, {wire.PCM, wire.ERROR, *CHUNK}),
-    "whisper": ({wire.PCM, wire.START}, {wire.SEGMENTS, wire.LANGUAGE, wire.ERROR}),
-    "parakeet": ({wire.PCM, wire.START}, {wire.SEGMENTS, wire.LANGUAGE, wire.ERROR}),
-    "canary_multitask": ({wire.PCM, wire.START}, {wire.SEGMENTS, wire.LANGUAGE, wire.ERROR}),
-    "canary_salm": ({wire.PCM, wire.START}, {wire.SEGMENTS, wire.LANGUAGE, wire.ERROR}),
-    "kokoro": ({wire.TEXT, wire.VOICE, wire.LANGUAGE, wire.SPEED}, {wire.PCM, wire.ERROR}),
-    "model_repository": (
+    "audio_chunks/config.pbtxt": ({wire.AUDIO}, {wire.PCM, wire.ERROR, *CHUNK}),
+    "asr.pbtxt": ({wire.PCM, wire.START}, {wire.SEGMENTS, wire.LANGUAGE, wire.ERROR}),
+    "tts.pbtxt": ({wire.TEXT, wire.VOICE, wire.LANGUAGE, wire.SPEED}, {wire.PCM, wire.ERROR}),
+    "ensemble.pbtxt": (
         {wire.AUDIO},
         {wire.SEGMENTS, wire.LANGUAGE, wire.ERROR, wire.AUDIO_ERROR, *CHUNK},
     ),
@@ -36,12 +35,20 @@ def parse(path: Path) -> Any:
     return text_format.Parse(path.read_text(), model_config_pb2.ModelConfig())
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.parent.name)
-def test_tensor_names(path: Path) -> None:
-    config = parse(path)
-    inputs, outputs = TENSORS[path.parent.name]
+@pytest.mark.parametrize("name", TENSORS)
+def test_tensor_names(name: str) -> None:
+    config = parse(REPOSITORY / name)
+    inputs, outputs = TENSORS[name]
     assert {tensor.name for tensor in config.input} == inputs
     assert {tensor.name for tensor in config.output} == outputs
+
+
+@pytest.mark.parametrize("family", families.load().values(), ids=lambda family: family.name)
+def test_engines_have_the_tensors_of_their_modality(family: Family) -> None:
+    config = parse(family.folder / "config.pbtxt")
+    assert not config.input and not config.output
+    assert (wire.CONFIG_SAMPLE_RATE in config.parameters) is (family.modality is Modality.TTS)
+    assert (config.max_batch_size > 0) is (family.modality is Modality.ASR)
 
 
 def test_rendered_tree(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from talkies import environments, index, settings
-from talkies.environments import MODEL_REPOSITORY
+from talkies.families import MODEL_REPOSITORY
 from talkies.settings import Settings
 
 NEMO = MODEL_REPOSITORY / "nemo"

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from talkies.errors import ModelNotFound, StartupError
-from talkies.registry import HubSource, IndexSource, Modality, PathSource, Registry, is_slug
+from talkies.families import Modality
+from talkies.registry import HubSource, IndexSource, PathSource, Registry, is_slug
 from talkies.settings import PROJECT
 
 WHISPER = {"executor": "whisper", "repo": "someone/whisper"}
@@ -58,7 +59,7 @@ def test_the_shipped_registry_has_the_descriptions_slugs_and_whisper_base() -> N
     assert "yue" not in registry["whisper-base"].languages
     assert registry["canary-qwen-2.5b"].dependencies == ("Qwen/Qwen3-1.7B",)
     assert registry["kokoro-82m"].default_voice == "af_heart"
-    assert registry["kokoro-82m"].family == "kokoro"
+    assert registry["kokoro-82m"].executor.name == "kokoro"
 
 
 def test_what_fits_two_cores_can_be_had_without_a_hub() -> None:
@@ -135,8 +136,11 @@ def test_a_missing_file_is_one_sentence(tmp_path: Path) -> None:
         ({"models": {}}, "at least one model"),
         ({"models": {"w": WHISPER}, "more": 1}, "must be"),
         ({"models": {"w": 1}}, "must be an object"),
-        ({"models": {"w": {"repo": "a/b"}}}, "executor must be one of whisper, .*, not None"),
-        ({"models": {"w": {"executor": "vosk", "repo": "a/b"}}}, "executor must be one of whisper, .*, not 'vosk'"),
+        ({"models": {"w": {"repo": "a/b"}}}, "executor must be one of canary_multitask, .*, not None"),
+        (
+            {"models": {"w": {"executor": "vosk", "repo": "a/b"}}},
+            "executor must be one of canary_multitask, .*, not 'vosk'",
+        ),
         ({"models": {"w": {"executor": [], "repo": "a/b"}}}, "executor must be one of"),
         ({"models": {"w": {"executor": "whisper"}}}, "repo is missing"),
         ({"models": {"w": WHISPER | {"repo": "no-owner"}}}, "repo: String should match"),

@@ -8,7 +8,8 @@ from typing import Literal
 from fastapi import APIRouter
 
 from talkies import openapi
-from talkies.registry import Modality, Model, Registry
+from talkies.families import Modality
+from talkies.registry import Model, Registry
 from talkies.settings import Settings
 
 

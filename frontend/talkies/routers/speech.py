@@ -13,7 +13,8 @@ from talkies_kit.wire import InvalidInput, Sampling
 
 from talkies import encode, openapi
 from talkies.errors import BadRequest
-from talkies.registry import Modality, Registry
+from talkies.families import Modality
+from talkies.registry import Registry
 from talkies.routers.disconnect import while_connected
 from talkies.routers.speech_stream import EVENTS, SpeechStream
 from talkies.synthesize import Synthesizer

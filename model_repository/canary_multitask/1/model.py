@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 
-import numpy as np
 from talkies_kit import nemo
-from talkies_kit.asr import AsrModel, Speech, Transcript
+from talkies_kit.asr import AsrModel, Speech, Transcript, known_language
 from talkies_kit.engine import EngineConfig
-from talkies_kit.wire import SAMPLE_RATE, AsrOptions, InvalidInput
 
 DEFAULT = "en"
 """The language of speech that nobody named, as the model's own prompt has it, and what is translated into."""
@@ -20,15 +18,15 @@ class TritonPythonModel(AsrModel):
 
     def load(self, config: EngineConfig) -> None:
         self._model = nemo.load_archive(config)
-        self._languages = sorted(set(self._model.tokenizer.tokenizers_dict) - {_NO_LANGUAGE})
-        self.transcribe([Speech(np.zeros(SAMPLE_RATE, np.float32), AsrOptions(), "")])
+        self._languages = set(self._model.tokenizer.tokenizers_dict) - {_NO_LANGUAGE}
+        self.transcribe([nemo.SILENCE])
 
     def group(self, speech: Speech) -> Hashable:
         options = speech.options
-        source = self._known(options.language or DEFAULT, "language")
+        source = known_language(options.language or DEFAULT, self._languages)
         target = source
         if options.task == "translate":
-            target = self._known(options.target_language or DEFAULT, "target_language")
+            target = known_language(options.target_language or DEFAULT, self._languages, "target_language")
         # Words of a translation were not spoken at any time.
         return source, target, source == target and not options.text_only
 
@@ -41,10 +39,3 @@ class TritonPythonModel(AsrModel):
             Transcript(source, nemo.segments(hypothesis, speech))
             for speech, hypothesis in zip(batch, hypotheses, strict=True)
         ]
-
-    def _known(self, language: str, param: str) -> str:
-        code = language.lower().partition("-")[0]
-        if code not in self._languages:
-            known = ", ".join(self._languages)
-            raise InvalidInput(f"{param} {language!r} is not one that this model knows: {known}", param)
-        return code

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 
 from talkies_kit import nemo
-from talkies_kit.asr import AsrModel, Speech, Transcript
+from talkies_kit.asr import AsrModel, Speech, Transcript, known_language, refuse_translation
 from talkies_kit.engine import EngineConfig
-from talkies_kit.wire import SAMPLE_RATE, InvalidInput, Segment
+from talkies_kit.wire import SAMPLE_RATE, Segment
 
 from .loading import load_model
 
@@ -24,11 +24,8 @@ class TritonPythonModel(AsrModel):
         self._turn = {"role": "user", "content": f"Transcribe the following: {self._model.audio_locator_tag}"}
 
     def group(self, speech: Speech) -> Hashable:
-        if speech.options.task == "translate":
-            raise InvalidInput("this model does not translate", "task")
-        if speech.options.language not in ("", _LANGUAGE):
-            raise InvalidInput(f"language {speech.options.language!r} is not one that this model knows: en", "language")
-        return None
+        refuse_translation(speech.options)
+        return known_language(speech.options.language or _LANGUAGE, (_LANGUAGE,))
 
     def transcribe(self, batch: Sequence[Speech]) -> Sequence[Transcript]:
         import torch

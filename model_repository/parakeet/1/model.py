@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 
-import numpy as np
 from talkies_kit import nemo
-from talkies_kit.asr import AsrModel, Speech, Transcript
+from talkies_kit.asr import AsrModel, Speech, Transcript, refuse_translation
 from talkies_kit.engine import EngineConfig
-from talkies_kit.wire import SAMPLE_RATE, AsrOptions, InvalidInput
 
 from .phrases import phrases
 
@@ -22,11 +20,10 @@ class TritonPythonModel(AsrModel):
     def load(self, config: EngineConfig) -> None:
         self._model = nemo.load_archive(config)
         self._phrases: tuple[str, ...] | None = None
-        self.transcribe([Speech(np.zeros(SAMPLE_RATE, np.float32), AsrOptions(), "")])
+        self.transcribe([nemo.SILENCE])
 
     def group(self, speech: Speech) -> Hashable:
-        if speech.options.task == "translate":
-            raise InvalidInput("this model does not translate", "task")
+        refuse_translation(speech.options)
         return phrases(speech.options.prompt)
 
     def transcribe(self, batch: Sequence[Speech]) -> Sequence[Transcript]:

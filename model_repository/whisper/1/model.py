@@ -6,9 +6,9 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
 
 from faster_whisper.tokenizer import Tokenizer
-from talkies_kit.asr import AsrModel, Samples, Speech, Transcript
+from talkies_kit.asr import AsrModel, Samples, Speech, Transcript, known_language
 from talkies_kit.engine import EngineConfig
-from talkies_kit.wire import SAMPLE_RATE, InvalidInput, Segment
+from talkies_kit.wire import SAMPLE_RATE, Segment
 
 from . import words
 from .decoder import WINDOW, Decoder, Encoded
@@ -52,17 +52,19 @@ class TritonPythonModel(AsrModel):
 
     def group(self, speech: Speech) -> Hashable:
         options = speech.options
-        language = options.language.lower().partition("-")[0]
-        if language and language not in self._decoder.languages:
-            known = ", ".join(sorted(self._decoder.languages))
-            raise InvalidInput(f"language {options.language!r} is not one that this model knows: {known}", "language")
+        self._language(speech)  # or it is refused
         return options.prompt, options.temperature, speech.seconds > WINDOW
 
     def transcribe(self, batch: Sequence[Speech]) -> Sequence[Transcript]:
-        jobs = [_Job(speech, speech.options.language.lower().partition("-")[0]) for speech in batch]
+        jobs = [_Job(speech, self._language(speech)) for speech in batch]
         while todo := [job for job in jobs if job.open]:
             self._next_windows(todo)
         return [Transcript(job.language, job.segments) for job in jobs]
+
+    def _language(self, speech: Speech) -> str:
+        """What was named, empty for what is to be detected. Raises InvalidInput."""
+        asked = speech.options.language
+        return known_language(asked, self._decoder.languages) if asked else ""
 
     def _next_windows(self, jobs: Sequence[_Job]) -> None:
         windows = []

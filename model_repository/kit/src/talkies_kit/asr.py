@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from talkies_kit import engine, wire
 from talkies_kit.engine import EngineConfig
-from talkies_kit.wire import AsrOptions, Fault, Segment
+from talkies_kit.wire import AsrOptions, Fault, InvalidInput, Segment
 
 Samples = NDArray[np.float32]
 """Mono audio at 16 kHz in [-1, 1)."""
@@ -41,6 +41,20 @@ class Transcript:
     language: str
     """ISO 639-1 code of what was spoken."""
     segments: Sequence[Segment]
+
+
+def known_language(asked: str, known: Collection[str], param: str = "language") -> str:
+    """The code of a language that may be written "EN" or "en-US". Raises InvalidInput, which lists the `known` ones."""
+    code = asked.lower().partition("-")[0]
+    if code not in known:
+        raise InvalidInput(f"{param} {asked!r} is not one that this model knows: {', '.join(sorted(known))}", param)
+    return code
+
+
+def refuse_translation(options: AsrOptions) -> None:
+    """For an engine that only transcribes. Raises InvalidInput."""
+    if options.task == "translate":
+        raise InvalidInput("this model does not translate", "task")
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,10 @@ import numpy as np
 from talkies_kit import engine
 from talkies_kit.asr import Samples, Speech
 from talkies_kit.engine import EngineConfig
-from talkies_kit.wire import SAMPLE_RATE, Segment, Word
+from talkies_kit.wire import SAMPLE_RATE, AsrOptions, Segment, Word
+
+SILENCE = Speech(np.zeros(SAMPLE_RATE, np.float32), AsrOptions(), "")
+"""A second of it, to warm up with."""
 
 _OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "WANDB_MODE": "disabled"}
 
