@@ -78,7 +78,7 @@ class Server:
 
     def memory(self) -> dict[str, float]:
         """Resident MB of the server's processes by name; empty when it is not ours."""
-        return {_name(pid): _resident(pid) for pid in _tree(self.pid)} if self.pid else {}
+        return {_name(pid): resident(pid) for pid in _tree(self.pid)} if self.pid else {}
 
 
 def measure(server: Server, corpus: Corpus, *, repeats: int) -> dict[str, object]:
@@ -191,6 +191,7 @@ def _name(pid: int) -> str:
     return "tritonserver" if "/tritonserver " in command else "talkies"
 
 
-def _resident(pid: int) -> float:
+def resident(pid: int) -> float:
+    """Resident MB of a process."""
     status = Path(f"/proc/{pid}/status").read_text()
     return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS")) / 1024
