@@ -16,7 +16,7 @@ from talkies.cli_bulk import bulk
 from talkies.cli_transcribe import transcribe
 from talkies.client import ClientError
 from talkies.errors import StartupError, TalkiesError
-from talkies.registry import Executor, Model, Registry
+from talkies.registry import FAMILIES, Model, Registry
 from talkies.settings import Settings
 
 # The modules behind `serve`, `pull`, `env` and `render` are imported by those commands alone: they bring the web
@@ -105,7 +105,7 @@ def env_build(
     from talkies.render import AUDIO_CHUNKS
 
     settings, registry = _load()
-    known = [TRITONSERVER, AUDIO_CHUNKS, *Executor]
+    known = [TRITONSERVER, AUDIO_CHUNKS, *dict.fromkeys(f.environment or name for name, f in FAMILIES.items())]
     if unknown := sorted(set(families or ()) - set(known)):
         raise typer.BadParameter(f"{', '.join(unknown)}: the families are {', '.join(known)}.")
     _build(settings, families or serving.families(registry, default_slugs(settings, registry)))
@@ -117,7 +117,7 @@ def render() -> None:
     from talkies.render import render as render_repository
 
     settings, registry = _load()
-    typer.echo(render_repository(settings, registry, settings.resolved_device))
+    typer.echo(render_repository(settings, registry))
 
 
 def default_slugs(settings: Settings, registry: Registry) -> list[str]:

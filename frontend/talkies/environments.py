@@ -1,4 +1,7 @@
-"""Engine environments: one virtual environment per model family, built by uv from hash-pinned requirements."""
+"""Engine environments: a virtual environment per engine or group of engines, built by uv from pinned requirements.
+
+An environment with PyTorch has two locks: `requirements.txt` for the CPU, `requirements-cuda.txt` for an NVIDIA GPU.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from pathlib import Path
 import uv
 from filelock import FileLock
 
+from talkies import index
 from talkies.errors import StartupError
 from talkies.settings import PROJECT, Settings
 
@@ -31,10 +35,18 @@ def python(settings: Settings, family: str) -> Path:
     return settings.envs / family / "bin" / "python"
 
 
+def device(settings: Settings, family: str) -> str:
+    """Where the family's engines run, "cpu" or "cuda:N": a GPU that is only there, not asked for, is for those whose
+    environment can use it."""
+    if settings.device == "auto" and not _cuda_requirements(family).is_file():
+        return "cpu"
+    return settings.resolved_device
+
+
 def is_built(settings: Settings, family: str) -> bool:
-    """Whether the family's environment is there and up to date with its requirements and the kit."""
+    """Whether the family's environment is there and up to date with its requirements, the device and the kit."""
     stamp = settings.envs / family / ".talkies"
-    return stamp.is_file() and stamp.read_text() == _fingerprint(family)
+    return stamp.is_file() and stamp.read_text() == _fingerprint(_requirements(settings, family))
 
 
 def build(settings: Settings, families: Iterable[str], announce: Callable[[str], None]) -> None:
@@ -56,14 +68,15 @@ def _build(settings: Settings, family: str) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     _uv("venv", "--quiet", "--python", sys.executable, str(folder))
     target = ["--python", str(python(settings, family))]
-    _uv("pip", "install", *target, "--no-deps", "--require-hashes", "-r", str(_requirements(family)))
+    requirements = _requirements(settings, family)
+    _uv("pip", "install", *target, "--no-deps", "--require-hashes", "-r", str(requirements), *_torch(requirements))
     if family != TRITONSERVER:
         _link_libpython(folder)
         with tempfile.TemporaryDirectory() as scratch:
             # Copied first: a build leaves files beside its sources, and the sources may be read-only.
             kit = shutil.copytree(KIT, Path(scratch) / "kit", ignore=shutil.ignore_patterns("__pycache__"))
             _uv("pip", "install", *target, "--no-deps", str(kit))
-    (folder / ".talkies").write_text(_fingerprint(family))
+    (folder / ".talkies").write_text(_fingerprint(requirements))
 
 
 def _link_libpython(folder: Path) -> None:
@@ -82,18 +95,38 @@ def _link_libpython(folder: Path) -> None:
         ) from None
 
 
-def _requirements(family: str) -> Path:
-    path = MODEL_REPOSITORY / family / "requirements.txt"
+def _requirements(settings: Settings, family: str) -> Path:
+    cuda = _cuda_requirements(family)
+    if cuda.is_file() and device(settings, family) != "cpu":
+        return cuda
+    path = cuda.with_name("requirements.txt")
     if not path.is_file():
         raise StartupError(f"The engine {family} has no environment yet in this version of talkies.")
     return path
 
 
-def _fingerprint(family: str) -> str:
+def _cuda_requirements(family: str) -> Path:
+    return MODEL_REPOSITORY / family / "requirements-cuda.txt"
+
+
+def _torch(requirements: Path) -> list[str]:
+    """Options that let uv find PyTorch's CPU build, which is not on the package index: in a folder where pip or uv is
+    set up to look, else on the index of PyTorch's makers, which uv knows."""
+    pins = [line.split()[0] for line in requirements.read_text().splitlines() if line.startswith("torch==")]
+    if not pins or not pins[0].endswith("+cpu"):
+        return []
+    wheel = pins[0].replace("==", "-")
+    for folder in index.find_links():
+        if any(folder.glob(f"{wheel}-*.whl")):
+            return ["--find-links", str(folder)]
+    return ["--torch-backend", "cpu"]
+
+
+def _fingerprint(requirements: Path) -> str:
     """What an environment is made of: the interpreter, the requirements, the kit."""
     digest = hashlib.sha256(sys.version.encode())
-    sources = [] if family == TRITONSERVER else [*sorted(KIT.rglob("*.py")), KIT / "pyproject.toml"]
-    for path in [_requirements(family), *sources]:
+    sources = [] if requirements.parent.name == TRITONSERVER else [*sorted(KIT.rglob("*.py")), KIT / "pyproject.toml"]
+    for path in [requirements, *sources]:
         digest.update(path.read_bytes())
     return digest.hexdigest()
 

@@ -46,6 +46,14 @@ def indexes() -> list[str]:
     return list(dict.fromkeys(url.rstrip("/") + "/" for url in urls if url.startswith("http")))
 
 
+def find_links() -> list[Path]:
+    """Folders of this machine in which pip or uv is set up to look for packages."""
+    env = os.environ
+    places = [*env.get("UV_FIND_LINKS", "").replace(",", " ").split()]
+    places += env.get("PIP_FIND_LINKS", _pip_config().get("find-links", "")).split()
+    return [folder for place in places if (folder := Path(place.removeprefix("file://")).expanduser()).is_dir()]
+
+
 def download(file: str, sha256: str, target: Path, report: Report) -> None:
     """Bring the archive called `file` to `target`, going on with what an earlier call has left in `target`.part.
 

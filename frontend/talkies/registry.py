@@ -30,7 +30,7 @@ class Modality(StrEnum):
 
 
 class Executor(StrEnum):
-    """An engine family: a folder of model_repository/ and the environment of the same name."""
+    """An engine family: a folder of model_repository/."""
 
     WHISPER = "whisper"
     PARAKEET = "parakeet"
@@ -55,6 +55,8 @@ class Family:
     """Can write in English what was said in another of its languages."""
     timestamps: bool = True
     """Tells when its segments and words were said."""
+    environment: str = ""
+    """The environment that the engine shares with others; empty for one of its own, called like the engine."""
 
 
 _WHISPER = """
@@ -72,15 +74,16 @@ FAMILIES: Mapping[Executor, Family] = {
         (*_WHISPER.split(),),
         translates=True,
     ),
-    Executor.PARAKEET: Family(Modality.ASR, ("*.nemo",), ("*.nemo",), (*_PARAKEET.split(),)),
+    Executor.PARAKEET: Family(Modality.ASR, ("*.nemo",), ("*.nemo",), (*_PARAKEET.split(),), environment="nemo"),
     Executor.CANARY_MULTITASK: Family(
-        Modality.ASR, ("*.nemo",), ("*.nemo",), ("en", "de", "es", "fr"), translates=True
+        Modality.ASR, ("*.nemo",), ("*.nemo",), ("en", "de", "es", "fr"), translates=True, environment="nemo"
     ),
     Executor.CANARY_SALM: Family(
         Modality.ASR,
         ("*.json", "*.safetensors"),
-        ("config.json", "*.safetensors"),
+        ("config.json", "*.safetensors", "*/tokenizer_config.json"),
         ("en",),
+        environment="nemo",
         timestamps=False,
     ),
     Executor.KOKORO: Family(
@@ -92,7 +95,14 @@ FAMILIES: Mapping[Executor, Family] = {
     Executor.QWEN3_TTS: Family(
         Modality.TTS,
         ("*.json", "*.txt", "*.safetensors", "speech_tokenizer/*"),
-        ("config.json", "model.safetensors", "speech_tokenizer/config.json"),
+        (
+            "config.json",
+            "model.safetensors",
+            "generation_config.json",
+            "tokenizer_config.json",
+            "speech_tokenizer/config.json",
+            "speech_tokenizer/model.safetensors",
+        ),
         ("en", "zh", "ja", "ko", "de", "fr", "ru", "pt", "es", "it"),
     ),
 }
@@ -217,8 +227,13 @@ class Model:
 
     @property
     def family(self) -> str:
-        """The engine's folder in model_repository/ and its environment."""
+        """The engine's folder in model_repository/."""
         return self.executor.value
+
+    @property
+    def environment(self) -> str:
+        """The engine's environment."""
+        return FAMILIES[self.executor].environment or self.family
 
 
 _MODEL = TypeAdapter(Model)

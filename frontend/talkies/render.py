@@ -17,9 +17,9 @@ from google.protobuf import text_format
 from talkies_kit import wire
 from tritonclient.grpc import model_config_pb2
 
-from talkies import weights
+from talkies import environments, voices, weights
 from talkies.environments import MODEL_REPOSITORY
-from talkies.registry import Modality, Model, Registry
+from talkies.registry import Executor, Modality, Model, Registry
 from talkies.settings import Settings
 
 AUDIO_CHUNKS = "audio_chunks"
@@ -39,8 +39,8 @@ def config_parameter(family: str, name: str) -> str:
     return str(parameters[name].string_value)
 
 
-def render(settings: Settings, registry: Registry, device: str) -> Path:
-    """Write the served repository for `device` ("cpu" or "cuda:N") and return it; what it held before is gone."""
+def render(settings: Settings, registry: Registry) -> Path:
+    """Write the served repository and return it; what it held before is gone."""
     target = settings.repository
     staging = target.with_name(f".{target.name}.new")
     shutil.rmtree(staging, ignore_errors=True)
@@ -59,16 +59,19 @@ def render(settings: Settings, registry: Registry, device: str) -> Path:
             )
         },
     }
-    _model(settings, staging, AUDIO_CHUNKS, AUDIO_CHUNKS, knobs)
+    _model(settings.envs / AUDIO_CHUNKS, staging, AUDIO_CHUNKS, AUDIO_CHUNKS, knobs)
     for model in registry.values():
         if not (MODEL_REPOSITORY / model.family / "config.pbtxt").is_file():
             continue
         parameters = {
             wire.CONFIG_WEIGHTS: str(weights.folder(settings, model)),
-            wire.CONFIG_DEVICE: device,
+            wire.CONFIG_DEVICE: environments.device(settings, model.environment),
             wire.CONFIG_CPU_THREADS: str(settings.cpu_threads),
         }
-        _model(settings, staging, model.family, engine_name(model), parameters)
+        if model.executor is Executor.QWEN3_TTS:
+            parameters[wire.CONFIG_VOICE_FOLDERS] = os.pathsep.join(map(str, voices.clip_folders(settings).values()))
+            parameters[wire.CONFIG_ALLOW_CPU] = str(settings.qwen3_allow_cpu).lower()
+        _model(settings.envs / model.environment, staging, model.family, engine_name(model), parameters)
         if model.modality is Modality.ASR:
             _ensemble(staging, model)
     shutil.rmtree(target, ignore_errors=True)
@@ -79,11 +82,11 @@ def render(settings: Settings, registry: Registry, device: str) -> Path:
     return target
 
 
-def _model(settings: Settings, repository: Path, family: str, name: str, parameters: Mapping[str, str]) -> None:
+def _model(environment: Path, repository: Path, family: str, name: str, parameters: Mapping[str, str]) -> None:
     source = MODEL_REPOSITORY / family
     config = _parse(source / "config.pbtxt")
     config.name = name
-    for key, value in {**parameters, "EXECUTION_ENV_PATH": str(settings.envs / family)}.items():
+    for key, value in {**parameters, "EXECUTION_ENV_PATH": str(environment)}.items():
         config.parameters[key].string_value = value
     shutil.copytree(source / "1", repository / name / "1", ignore=shutil.ignore_patterns("__pycache__"))
     _write(repository / name, config)

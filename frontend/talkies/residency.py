@@ -222,9 +222,9 @@ class Residency:
                 f"The weights of {model.slug} are not on this machine (missing: {', '.join(missing[:3])}); "
                 f"fetch them with `talkies pull {model.slug}`."
             )
-        if not environments.is_built(self._settings, model.family):
+        if not environments.is_built(self._settings, model.environment):
             raise ModelUnavailable(
-                f"The environment of {model.slug} is not built; build it with `talkies env build {model.family}`."
+                f"The environment of {model.slug} is not built; build it with `talkies env build {model.environment}`."
             )
 
     def _siblings(self, model: Model, index: Mapping[str, State]) -> list[Model]:

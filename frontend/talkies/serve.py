@@ -63,7 +63,7 @@ def serve(settings: Settings, registry: Registry, announce: Callable[[], None]) 
             shutil.rmtree(settings.uploads)  # of requests that an earlier, killed process had
             settings.uploads.mkdir()
             staging.discard_leftovers()
-            render(settings, registry, settings.resolved_device)
+            render(settings, registry)
         else:
             staging.discard_leftovers(min_age=_ABANDONED)
         stack.enter_context(contextlib.suppress(asyncio.CancelledError))  # SIGTERM during the start
@@ -72,7 +72,7 @@ def serve(settings: Settings, registry: Registry, announce: Callable[[], None]) 
 
 def families(registry: Registry, slugs: Iterable[str]) -> list[str]:
     """The environments that serving these slugs takes."""
-    engines = sorted({registry.find(slug).family for slug in slugs})
+    engines = sorted({registry.find(slug).environment for slug in slugs})
     return [TRITONSERVER, AUDIO_CHUNKS, *engines]
 
 

@@ -14,6 +14,8 @@ from talkies.errors import StartupError
 PROJECT = Path(__file__).resolve().parents[2]
 """The checkout (or the image's copy of it): `models.json` and `model_repository/` lie here."""
 
+_NVIDIA = Path("/dev/nvidiactl")
+"""There where NVIDIA's driver is loaded, in a container too if it was given a GPU."""
 _DURATION = re.compile(r"(?:(?P<h>\d+)h)?(?:(?P<m>\d+)m)?(?:(?P<s>\d+(?:\.\d+)?)s)?")
 
 
@@ -72,7 +74,12 @@ class Settings(BaseSettings):
     openai_voices: bool = Field(False, description="Map OpenAI's voice names to Kokoro voices.")
 
     device: str = Field(
-        "auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto (the CPU in this version), cpu, cuda or cuda:N."
+        "auto",
+        pattern=r"^(auto|cpu|cuda(:\d+)?)$",
+        description="auto (a GPU that is there and that the engine can use), cpu, cuda or cuda:N.",
+    )
+    qwen3_allow_cpu: bool = Field(
+        False, description="Let Qwen3-TTS run without a GPU, several times slower than it speaks."
     )
     cpu_threads: int = Field(0, ge=0, description="Threads of a CPU engine; 0 is one per core this process may use.")
     max_loaded_models: int = Field(1, ge=1, description="Models resident at the same time; the least recent goes.")
@@ -116,8 +123,9 @@ class Settings(BaseSettings):
 
     @property
     def resolved_device(self) -> str:
-        """ "cpu" or "cuda:N". auto is the CPU: the environments that talkies builds hold no CUDA libraries yet."""
-        return {"auto": "cpu", "cuda": "cuda:0"}.get(self.device, self.device)
+        """ "cpu" or "cuda:N"; auto is the first GPU if NVIDIA's driver is loaded."""
+        auto = "cuda:0" if _NVIDIA.exists() else "cpu"
+        return {"auto": auto, "cuda": "cuda:0"}.get(self.device, self.device)
 
     @property
     def envs(self) -> Path:
@@ -132,6 +140,11 @@ class Settings(BaseSettings):
     def files(self) -> Path:
         """Staged files, by their path in the API."""
         return self.data_dir / "files"
+
+    @property
+    def custom_voices(self) -> Path:
+        """Reference clips of the user, besides those that come with the engine."""
+        return self.data_dir / "custom-voices"
 
     @property
     def uploads(self) -> Path:

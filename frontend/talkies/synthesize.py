@@ -8,6 +8,7 @@ from contextlib import aclosing
 
 import structlog
 from talkies_kit import wire
+from talkies_kit.wire import Sampling
 
 from talkies import metrics
 from talkies.errors import EngineDied, Unavailable
@@ -39,7 +40,7 @@ class Synthesizer:
         return int(config_parameter(model.family, wire.CONFIG_SAMPLE_RATE))
 
     async def speak(
-        self, model: Model, text: str, *, voice: str, speed: float, request_id: str
+        self, model: Model, text: str, *, voice: str, speed: float, sampling: Sampling, request_id: str
     ) -> AsyncGenerator[bytes]:
         """s16le mono PCM at `sample_rate(model)`, sentence by sentence.
 
@@ -61,6 +62,7 @@ class Synthesizer:
                             voice=voice,
                             speed=speed,
                             language="",
+                            sampling=sampling,
                             request_id=request_id,
                             within=self._settings.request_timeout,
                         )

@@ -14,7 +14,7 @@ import grpc
 import numpy as np
 import structlog
 from talkies_kit import wire
-from talkies_kit.wire import AsrOptions, Fault, FaultCode
+from talkies_kit.wire import AsrOptions, Fault, FaultCode, Sampling
 from tritonclient.grpc import InferInput
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
@@ -158,9 +158,18 @@ class Triton:
             raise fault
 
     async def synthesize(
-        self, slug: str, text: str, *, voice: str, speed: float, language: str, request_id: str, within: float
+        self,
+        slug: str,
+        text: str,
+        *,
+        voice: str,
+        speed: float,
+        language: str,
+        sampling: Sampling,
+        request_id: str,
+        within: float,
     ) -> AsyncGenerator[bytes]:
-        """Speech as s16le mono PCM at the model's rate, sentence by sentence."""
+        """Speech as s16le mono PCM at the model's rate, as it is made."""
         inputs = [
             _tensor(wire.TEXT, np.array([text.encode()], object), "BYTES"),
             _tensor(wire.VOICE, np.array([voice.encode()], object), "BYTES"),
@@ -168,7 +177,7 @@ class Triton:
             _tensor(wire.SPEED, np.array([speed], np.float32), "FP32"),
         ]
         fault: TalkiesError | None = None
-        async for result in self._stream(slug, inputs, {}, 0, request_id, within):
+        async for result in self._stream(slug, inputs, sampling.to_parameters(), 0, request_id, within):
             fault = fault or _fault(result, wire.ERROR)
             if (pcm := result.as_numpy(wire.PCM)) is not None and pcm.size:
                 yield pcm.tobytes()

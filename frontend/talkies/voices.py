@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+
+from talkies_kit import clips
 
 from talkies import weights
+from talkies.environments import MODEL_REPOSITORY
 from talkies.errors import BadRequest
 from talkies.registry import Executor, Modality, Model, Registry
 from talkies.settings import Settings
@@ -39,6 +43,13 @@ class Voice:
     model: str
     default: bool
     """Whether the model speaks with it when none is asked for."""
+    origin: str | None = None
+    """"builtin" or "custom" for a voice cloned from a reference clip."""
+
+
+def clip_folders(settings: Settings) -> dict[str, Path]:
+    """Where reference clips lie, by their origin; a later folder's clip shadows an earlier one's of the same name."""
+    return {"builtin": MODEL_REPOSITORY / "qwen3_tts" / "voices", "custom": settings.custom_voices}
 
 
 class Voices:
@@ -54,7 +65,12 @@ class Voices:
         return [voice for model in models for voice in self.of(model)]
 
     def of(self, model: Model) -> list[Voice]:
-        """One model's voices by name; none when its weights are not there."""
+        """One model's voices by name; of a model that brings its voices, none when its weights are not there."""
+        if model.executor is Executor.QWEN3_TTS:
+            origins = {
+                name: origin for origin, place in clip_folders(self._settings).items() for name in clips.scan(place)
+            }
+            return [Voice(name, model.slug, name == model.default_voice, origins[name]) for name in sorted(origins)]
         folder = weights.folder(self._settings, model) / "voices"
         names = {path.stem for path in folder.glob("*") if path.suffix in _SUFFIXES and path.is_file()}
         if model.executor is Executor.KOKORO:

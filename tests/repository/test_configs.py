@@ -16,11 +16,14 @@ from tritonclient.grpc import model_config_pb2
 from tests.conftest import PROJECT
 
 CONFIGS = [*sorted((PROJECT / "model_repository").glob("*/config.pbtxt")), PROJECT / "model_repository/ensemble.pbtxt"]
-REQUIREMENTS = sorted((PROJECT / "model_repository").glob("*/requirements.txt"))
+LOCKS_FOR_CUDA = sorted((PROJECT / "model_repository").glob("*/requirements-cuda.txt"))
 CHUNK = {wire.START, wire.INDEX, wire.CHANNEL, wire.DURATION}
 TENSORS = {
     "audio_chunks": ({wire.AUDIO}, {wire.PCM, wire.ERROR, *CHUNK}),
     "whisper": ({wire.PCM, wire.START}, {wire.SEGMENTS, wire.LANGUAGE, wire.ERROR}),
+    "parakeet": ({wire.PCM, wire.START}, {wire.SEGMENTS, wire.LANGUAGE, wire.ERROR}),
+    "canary_multitask": ({wire.PCM, wire.START}, {wire.SEGMENTS, wire.LANGUAGE, wire.ERROR}),
+    "canary_salm": ({wire.PCM, wire.START}, {wire.SEGMENTS, wire.LANGUAGE, wire.ERROR}),
     "kokoro": ({wire.TEXT, wire.VOICE, wire.LANGUAGE, wire.SPEED}, {wire.PCM, wire.ERROR}),
     "model_repository": (
         {wire.AUDIO},
@@ -44,7 +47,7 @@ def test_tensor_names(path: Path) -> None:
 def test_rendered_tree(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path)
     registry = Registry.load(settings.models_file)
-    target = render(settings, registry, "cpu")
+    target = render(settings, registry)
     configs = {path.parent.name: parse(path) for path in target.glob("*/config.pbtxt")}
     assert {"audio_chunks", "whisper-base", "whisper-base.engine", "whisper-large-v3.engine", "kokoro-82m"} <= set(
         configs
@@ -65,14 +68,33 @@ def test_rendered_tree(tmp_path: Path) -> None:
 
 def test_rendering_again_leaves_no_old_model(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path)
-    render(settings, Registry.load(settings.models_file), "cpu")
-    target = render(settings, Registry.load(settings.models_file, ["whisper-base"]), "cpu")
+    render(settings, Registry.load(settings.models_file))
+    target = render(settings, Registry.load(settings.models_file, ["whisper-base"]))
     assert {path.name for path in target.iterdir()} == {"audio_chunks", "whisper-base", "whisper-base.engine"}
 
 
-@pytest.mark.parametrize(
-    "path", sorted((PROJECT / "model_repository").glob("*/requirements.txt")), ids=lambda p: p.parent.name
-)
-def test_quickstart_environments_hold_no_torch(path: Path) -> None:
-    pinned = {line.partition("==")[0] for line in path.read_text().splitlines() if line[:1].isalpha()}
-    assert pinned and not {name for name in pinned if name.startswith(("torch", "nvidia-c", "triton"))}
+def test_engines_of_one_environment_share_it(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path, device="cuda:1")
+    target = render(settings, Registry.load(settings.models_file))
+    parameters = parse(target / "canary-180m-flash.engine" / "config.pbtxt").parameters
+    assert parameters["EXECUTION_ENV_PATH"].string_value == str(settings.envs / "nemo")
+    assert parameters[wire.CONFIG_DEVICE].string_value == "cuda:1"
+
+
+def pins(family: str, lock: str) -> dict[str, str]:
+    lines = (PROJECT / "model_repository" / family / lock).read_text().splitlines()
+    return dict(line.split()[0].split("==") for line in lines if line[:1].isalpha())
+
+
+@pytest.mark.parametrize("family", ["tritonserver", "audio_chunks", "whisper", "kokoro"])
+def test_quickstart_environments_hold_no_torch(family: str) -> None:
+    names = pins(family, "requirements.txt")
+    assert names and not [name for name in names if name.startswith(("torch", "nvidia-c", "triton"))]
+
+
+@pytest.mark.parametrize("family", sorted(path.parent.name for path in LOCKS_FOR_CUDA))
+def test_the_cpu_lock_of_an_engine_with_torch_brings_no_cuda(family: str) -> None:
+    cpu, cuda = pins(family, "requirements.txt"), pins(family, "requirements-cuda.txt")
+    assert cpu["torch"] == f"{cuda['torch']}+cpu"
+    assert not [name for name in cpu if name.startswith("nvidia-cu")] and "nvidia-cublas" in cuda
+    assert {name: cuda.get(name) for name in cpu if name != "torch"} == {k: v for k, v in cpu.items() if k != "torch"}

@@ -23,7 +23,7 @@ from talkies.settings import PROJECT, Settings
 from talkies.sources import Sources
 from talkies.staging import Staging
 from talkies.transcript import Chunk, Transcript, merge
-from talkies_kit.wire import AsrOptions, Segment, Word
+from talkies_kit.wire import AsrOptions, Sampling, Segment, Word
 
 RATE = 24_000
 SPOKEN = np.concatenate([np.zeros(2400), 9000 * np.sin(np.arange(21_600) * 0.1)]).astype("<i2").tobytes()
@@ -100,9 +100,10 @@ class FakeSynthesizer:
         return RATE
 
     async def speak(
-        self, model: Model, text: str, *, voice: str, speed: float, request_id: str
+        self, model: Model, text: str, *, voice: str, speed: float, sampling: Sampling, request_id: str
     ) -> AsyncGenerator[bytes]:
-        self.calls.append({"model": model.slug, "text": text, "voice": voice, "speed": speed, "request_id": request_id})
+        call = {"model": model.slug, "text": text, "voice": voice, "speed": speed}
+        self.calls.append({**call, "sampling": sampling, "request_id": request_id})
         self.started.set()
         try:
             yield SPOKEN[:10_000]

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from talkies_kit import splitting
 from talkies_kit.wire import InvalidInput
 
 FOLDER = Path(__file__).parents[2] / "model_repository" / "kokoro" / "1"
@@ -25,7 +26,7 @@ def load(name: str) -> types.ModuleType:
     return importlib.import_module(f"kokoro_model.{name}")
 
 
-audio, splitting, vocabulary, voices = map(load, ("audio", "splitting", "vocabulary", "voices"))
+audio, vocabulary, voices = map(load, ("audio", "vocabulary", "voices"))
 Break = splitting.Break
 
 

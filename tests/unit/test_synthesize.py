@@ -13,6 +13,7 @@ from talkies.errors import EngineDied, EngineFailed, TalkiesError
 from talkies.registry import Model, Registry
 from talkies.settings import PROJECT, Settings
 from talkies.synthesize import Synthesizer
+from talkies_kit.wire import Sampling
 
 PIECES = [b"a" * 4, b"b" * 6, b"c" * 2]
 
@@ -54,7 +55,9 @@ async def said(engine: Engine, slug: str, into: list[bytes]) -> list[bytes]:
     registry = Registry.load(PROJECT / "models.json", default_asr="whisper-base", default_tts="kokoro-82m")
     synthesizer = Synthesizer(Settings.load(), engine, engine)  # type: ignore[arg-type]
     synthesizer.sample_rate = lambda _: 24_000  # type: ignore[method-assign]
-    async for pcm in synthesizer.speak(registry.find(slug), "Hello.", voice="v", speed=1.0, request_id="r"):
+    async for pcm in synthesizer.speak(
+        registry.find(slug), "Hello.", voice="v", speed=1.0, sampling=Sampling(), request_id="r"
+    ):
         assert engine.used == 1
         into.append(pcm)
     return into

@@ -32,8 +32,15 @@ class Tensor:
 class Request:
     """A Triton request whose sender keeps what is sent; `closed` is set by the final response."""
 
-    def __init__(self, text: bytes = b"hello", cancel_after: int | None = None, **tensors: Any) -> None:
+    def __init__(
+        self,
+        text: bytes = b"hello",
+        cancel_after: int | None = None,
+        parameters: dict[str, object] | None = None,
+        **tensors: Any,
+    ) -> None:
         self.tensors = {wire.TEXT: text, wire.VOICE: b"v", **tensors}
+        self.asked = parameters
         self.cancel_after = cancel_after
         self.pcm: list[int] = []
         self.faults: list[dict[str, str]] = []
@@ -42,6 +49,9 @@ class Request:
 
     def get_response_sender(self) -> Request:
         return self
+
+    def parameters(self) -> str:
+        return json.dumps(self.asked) if self.asked else ""
 
     def is_cancelled(self) -> bool:
         return self.cancel_after is not None and len(self.pcm) >= self.cancel_after
@@ -82,7 +92,7 @@ def tts(monkeypatch: pytest.MonkeyPatch) -> Iterator[types.ModuleType]:
 
 @pytest.fixture
 def model(tts: types.ModuleType) -> Iterator[Any]:
-    """Speaks each word as ten samples; the words "bad", "bug" and "gate" do as they are called."""
+    """Speaks each syllable as ten samples; the words "bad", "bug" and "gate" do as they are called."""
 
     class Model(tts.TtsModel):
         def load(self, config: engine.EngineConfig) -> None:
@@ -97,13 +107,14 @@ def model(tts: types.ModuleType) -> Iterator[Any]:
                     raise wire.InvalidInput("no such voice", "voice")
                 yield functools.partial(self.say, word, speech.text)
 
-        def say(self, word: str, text: str) -> np.ndarray:
+        def say(self, word: str, text: str) -> Iterator[np.ndarray]:
             if word == "bug":
                 raise ValueError(text)
             if word == "gate":
                 assert self.gate.wait(10)
-            self.order.append(word)
-            return np.zeros(10, np.int16)
+            for syllable in word.split("-"):
+                self.order.append(syllable)
+                yield np.zeros(10, np.int16)
 
     model = Model()
     model.initialize({"model_config": json.dumps({"name": "m"})})
@@ -146,6 +157,7 @@ def test_speed_is_clamped(model: Any, asked: float, speed: float) -> None:
         (Request(LANGUAGE=b"\xff"), "language"),
         (Request(SPEED=float("nan")), "speed"),
         (Request(SPEED=float("inf")), "speed"),
+        (Request(parameters={"top_p": "1.5"}), "top_p"),
         (Request(b"bad"), "voice"),
         (Request(b"fine bad"), "voice"),
     ],
@@ -174,6 +186,24 @@ def test_a_cancelled_request_stops_between_two_pieces(model: Any) -> None:
     request = Request(b"one two three four", cancel_after=2)
     run(model, request)
     assert model.order == ["one", "two"]
+
+
+def test_a_cancelled_request_stops_within_a_piece(model: Any) -> None:
+    request = Request(b"syl-la-ble two", cancel_after=2)
+    run(model, request)
+    assert model.order == ["syl", "la"]
+
+
+def test_a_piece_goes_out_while_it_is_made_and_is_nobody_elses_turn(model: Any) -> None:
+    long, short = Request(b"one-by-one end"), Request(b"short")
+    run(model, long, short)
+    assert long.pcm == [10, 10, 10, 10]
+    assert model.order == ["one", "by", "one", "short", "end"]
+
+
+def test_sampling_is_read_from_the_parameters(model: Any) -> None:
+    run(model, Request(parameters={"temperature": "0.5", "top_k": 7, "other": "x"}), Request())
+    assert [speech.sampling for speech in model.speeches] == [wire.Sampling(temperature=0.5, top_k=7), wire.Sampling()]
 
 
 def test_a_short_request_does_not_wait_for_a_long_one(model: Any) -> None:

@@ -9,6 +9,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import Response
+from talkies_kit.wire import InvalidInput, Sampling
 
 from talkies import encode, openapi
 from talkies.errors import BadRequest
@@ -40,6 +41,13 @@ class SpeechRequest(BaseModel):
     stream_format: str | None = Field(
         None, description="audio or sse: send the speech while it is made; otherwise whole, with its length."
     )
+    temperature: float | None = Field(
+        None, description="Qwen3-TTS alone, as the four that follow; 0 to 2, 0 is greedy."
+    )
+    top_k: int | None = Field(None, description="0 to 1000; 0 is all.")
+    top_p: float | None = Field(None, description="0.01 to 1.")
+    repetition_penalty: float | None = Field(None, description="1 to 2.")
+    max_new_tokens: int | None = Field(None, description="Most frames of 80 ms, about a sentence's; 1 to 8192.")
 
 
 def router(registry: Registry, catalogue: Voices, synthesizer: Synthesizer) -> APIRouter:
@@ -62,10 +70,13 @@ def router(registry: Registry, catalogue: Voices, synthesizer: Synthesizer) -> A
         asked = body.voice.id if isinstance(body.voice, VoiceReference) else body.voice or ""
         voice = await asyncio.to_thread(catalogue.resolve, model, asked)
         speed = min(max(body.speed, _SLOWEST), _FASTEST)
+        sampling = _sampling(body)
         rate = synthesizer.sample_rate(model)
         # Raw PCM is the one format that does not say its rate itself.
         headers = {"x-sample-rate": str(rate)} if body.response_format == "pcm" else {}
-        pcm = synthesizer.speak(model, body.input, voice=voice, speed=speed, request_id=request.state.request_id)
+        pcm = synthesizer.speak(
+            model, body.input, voice=voice, speed=speed, sampling=sampling, request_id=request.state.request_id
+        )
         if streaming:
             media_type = EVENTS if streaming == "sse" else format.media_type
             return SpeechStream(encode.stream(pcm, format, rate), media_type, headers)
@@ -85,6 +96,14 @@ def _streaming(request: Request, asked: str | None) -> str | None:
     if asked == "audio" and request.scope["http_version"] == "1.0":
         return None  # there the end of a connection is the end of a file: broken off speech would look whole
     return asked
+
+
+def _sampling(body: SpeechRequest) -> Sampling:
+    """The fields that say how to sample. Raises BadRequest."""
+    try:
+        return Sampling.from_parameters(body.model_dump())
+    except InvalidInput as error:
+        raise BadRequest(f"{error}.", param=error.param) from None
 
 
 def _openapi() -> dict[str, Any]:

@@ -19,15 +19,17 @@ class VoiceEntry:
     name: str
     model: str
     default: bool
+    origin: str | None = None
+    """Of a voice that is cloned from a reference clip."""
 
 
 def router(catalogue: Voices) -> APIRouter:
     routes = APIRouter(prefix="/v1/audio", tags=["audio"])
 
-    @routes.get("/voices")
+    @routes.get("/voices", response_model_exclude_none=True)
     async def voices() -> dict[str, list[VoiceEntry]]:
         """The voices of all TTS models; `id` and `name` repeat `voice` for clients that look for those."""
         found = await asyncio.to_thread(catalogue.all)
-        return {"voices": [VoiceEntry(v.name, v.name, v.name, v.model, v.default) for v in found]}
+        return {"voices": [VoiceEntry(v.name, v.name, v.name, v.model, v.default, v.origin) for v in found]}
 
     return routes

@@ -12,11 +12,11 @@ import numpy as np
 import sentencex
 from numpy.typing import NDArray
 from talkies_kit.engine import EngineConfig
+from talkies_kit.splitting import Break, pieces, sentences
 from talkies_kit.tts import Pcm, Piece, Speech, TtsModel
 from talkies_kit.wire import InvalidInput
 
 from . import audio
-from .splitting import Break, pieces, sentences
 from .vocabulary import Vocabulary, is_audible
 from .voices import MAX_PHONEMES, Voices, language_of
 
@@ -62,9 +62,9 @@ class TritonPythonModel(TtsModel):
         if not spoken:
             raise InvalidInput("input has nothing in it that can be spoken", "input")
 
-    def _say(self, phonemes: str, style: NDArray[np.float32], speed: float, pause: float) -> Pcm:
+    def _say(self, phonemes: str, style: NDArray[np.float32], speed: float, pause: float) -> Iterator[Pcm]:
         """`pause` seconds of silence, then the phonemes."""
-        return audio.pcm(audio.trimmed(self._runtime(phonemes, style, speed)), pause)
+        yield audio.pcm(audio.trimmed(self._runtime(phonemes, style, speed)), pause)
 
 
 def _load_runtime(folder: Path, config: EngineConfig) -> tuple[Runtime, Vocabulary, Voices]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import locale
 import logging
 import os
 import threading
@@ -64,6 +65,14 @@ def fault_of(error: Exception, work: str) -> Fault:
     # Without the message, which may quote what was said or to be spoken; that never goes to the log or to the caller.
     log.error("%s failed: %s\n%s", work, type(error).__name__, "".join(traceback.format_tb(error.__traceback__)))
     return Fault(FaultCode.INTERNAL, f"{work} failed ({type(error).__name__}); the server's log says where")
+
+
+def use_utf8() -> None:
+    """Let libraries that open text files without naming an encoding read UTF-8.
+
+    Triton's stub starts Python isolated, in the C locale whatever the environment says, so that they would read ASCII.
+    """
+    locale.setlocale(locale.LC_CTYPE, "C.UTF-8")
 
 
 def die_with_parent(interval: float = 1.0) -> None:

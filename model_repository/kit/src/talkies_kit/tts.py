@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,14 +18,14 @@ from numpy.typing import NDArray
 from talkies_kit import engine, wire
 from talkies_kit.engine import EngineConfig
 from talkies_kit.fair import FairQueue, Turn
-from talkies_kit.wire import Fault, InvalidInput
+from talkies_kit.wire import Fault, InvalidInput, Sampling
 
 log = logging.getLogger("talkies")
 
 Pcm = NDArray[np.int16]
 """Mono samples at the model's SAMPLE_RATE."""
-Piece = Callable[[], Pcm]
-"""A sentence or less, not yet spoken: the call runs the engine."""
+Piece = Callable[[], Iterable[Pcm]]
+"""A sentence or so, not yet spoken: going through it runs the engine, and what comes goes out at once."""
 
 MIN_SPEED, MAX_SPEED = 0.25, 4.0
 
@@ -39,6 +40,8 @@ class Speech:
     """ISO 639-1 code or BCP 47 tag; empty for the voice's own."""
     speed: float
     """In [0.25, 4.0]; 1.0 is natural."""
+    sampling: Sampling
+    """Of no effect on an engine that does not draw what it says."""
 
 
 @dataclass(slots=True)
@@ -117,15 +120,26 @@ def _step(job: _Job) -> int | None:
     fault = None
     try:
         piece = job.piece or next(job.pieces, None)
-        if piece and not job.sender.is_cancelled():
-            pcm = piece()
-            _send(job.sender, pcm)
-            job.piece = next(job.pieces, None)
-            if job.piece:
-                return len(pcm)
+        samples = _speak(job.sender, piece) if piece else None
+        if samples is not None and (following := next(job.pieces, None)):
+            job.piece = following
+            return samples
     except Exception as error:
         fault = engine.fault_of(error, "speech")
     _end(job.sender, fault)
+    return None
+
+
+def _speak(sender: Any, piece: Piece) -> int | None:
+    """Send the piece while it is made; its number of samples, None when nobody waits for it any more."""
+    chunks = iter(piece())
+    samples = 0
+    while not sender.is_cancelled():
+        pcm = next(chunks, None)
+        if pcm is None:
+            return samples
+        _send(sender, pcm)
+        samples += len(pcm)
     return None
 
 
@@ -148,7 +162,7 @@ def _send(sender: Any, pcm: Pcm, error: str = "") -> None:
 
 
 def _read(request: Any) -> Speech:
-    """The request's tensors. Raises InvalidInput."""
+    """The request's tensors and parameters. Raises InvalidInput."""
     text = _string(request, wire.TEXT, "input")
     if not text.strip():
         raise InvalidInput("input is empty", "input")
@@ -161,6 +175,7 @@ def _read(request: Any) -> Speech:
         voice=_string(request, wire.VOICE, "voice"),
         language=_string(request, wire.LANGUAGE, "language"),
         speed=min(max(speed, MIN_SPEED), MAX_SPEED),
+        sampling=Sampling.from_parameters(json.loads(request.parameters() or "{}")),
     )
 
 

@@ -59,6 +59,10 @@ CONFIG_DEVICE = "device"
 CONFIG_CPU_THREADS = "cpu_threads"
 CONFIG_AUDIO_ROOTS = "audio_roots"
 CONFIG_SAMPLE_RATE = "SAMPLE_RATE"
+CONFIG_VOICE_FOLDERS = "voice_folders"
+"""Folders of reference clips, joined by the separator of paths; a later one's clip shadows an earlier one's."""
+CONFIG_ALLOW_CPU = "allow_cpu"
+"""Whether an engine that is too slow without a GPU runs all the same: "true" or "false"."""
 
 
 class FaultCode(StrEnum):
@@ -179,6 +183,57 @@ class AsrOptions:
             word_timestamps=_flag(parameters, "word_timestamps"),
             text_only=_flag(parameters, "text_only"),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How a TTS engine draws what it says; each is a request parameter, None (absent) for the engine's own default."""
+
+    temperature: float | None = None
+    """0 draws nothing: the likeliest is said, the same every time."""
+    top_k: int | None = None
+    """How many candidates there are; 0 for all."""
+    top_p: float | None = None
+    repetition_penalty: float | None = None
+    max_new_tokens: int | None = None
+    """Length of a sentence or so, in the model's frames."""
+
+    def to_parameters(self) -> dict[str, str]:
+        """The request parameters that `from_parameters` reads back; numbers travel as strings."""
+        return {name: str(value) for name, value in asdict(self).items() if value is not None}
+
+    @classmethod
+    def from_parameters(cls, parameters: Mapping[str, object]) -> Sampling:
+        """The values among a request's parameters, which may hold others too. Raises InvalidInput on a wrong value."""
+        return cls(
+            temperature=_number(parameters, "temperature", 0.0, 2.0),
+            top_k=_count(parameters, "top_k", 0, 1000),
+            top_p=_number(parameters, "top_p", 0.01, 1.0),
+            repetition_penalty=_number(parameters, "repetition_penalty", 1.0, 2.0),
+            max_new_tokens=_count(parameters, "max_new_tokens", 1, 8192),
+        )
+
+
+def _number(parameters: Mapping[str, object], name: str, least: float, most: float) -> float | None:
+    value = parameters.get(name)
+    if value is None:
+        return None
+    try:
+        number = float(str(value))
+    except ValueError:
+        raise InvalidInput(f"{name} must be a number", name) from None
+    if not least <= number <= most:  # also true of NaN
+        raise InvalidInput(f"{name} must lie between {least:g} and {most:g}", name)
+    return number
+
+
+def _count(parameters: Mapping[str, object], name: str, least: int, most: int) -> int | None:
+    number = _number(parameters, name, least, most)
+    if number is None:
+        return None
+    if not number.is_integer():
+        raise InvalidInput(f"{name} must be a whole number", name)
+    return int(number)
 
 
 def _flag(parameters: Mapping[str, object], name: str) -> bool:

@@ -1,4 +1,4 @@
-"""Cuts text into sentences, and the phonemes of a sentence into pieces that one model call can take. Loses nothing."""
+"""Cuts text into sentences, and a sentence (or its phonemes) into pieces that a model call can take. Loses nothing."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ UNSPOKEN = re.compile(
 SPACE = re.compile(r"\s+")
 # Too short to stand alone: an abbreviation the segmenter does not know ("M. Dupont"), an initial, a list item's number.
 FRAGMENT = re.compile(r"\W*(?:[^\W\d_]{1,3}|\d{1,3})[.)]\s*")
-CUTS = ("!.?…।", ":;", ",—", " ")
+CUTS = ("!.?…।。！？", ":;：；", ",—，、", " ")  # noqa: RUF001 - the full-width ones are meant
 """Where a sentence may be cut, best first; the cut comes after the character."""
 
 

@@ -1,0 +1,54 @@
+"""Parakeet TDT as a Triton model."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+from talkies_kit import nemo
+from talkies_kit.asr import AsrModel, Speech, Transcript
+from talkies_kit.engine import EngineConfig
+from talkies_kit.wire import SAMPLE_RATE, AsrOptions, InvalidInput
+
+from .phrases import phrases
+
+BOOST = 1.0
+"""Weight of the key phrases beside the model's own scores."""
+
+
+class TritonPythonModel(AsrModel):
+    """Finds the language by itself, tells times of words, and listens for the phrases of the prompt."""
+
+    def load(self, config: EngineConfig) -> None:
+        self._model = nemo.load_archive(config)
+        self._phrases: tuple[str, ...] | None = None
+        self.transcribe([Speech(np.zeros(SAMPLE_RATE, np.float32), AsrOptions(), "")])
+
+    def group(self, speech: Speech) -> Hashable:
+        if speech.options.task == "translate":
+            raise InvalidInput("this model does not translate", "task")
+        return phrases(speech.options.prompt)
+
+    def transcribe(self, batch: Sequence[Speech]) -> Sequence[Transcript]:
+        self._listen_for(phrases(batch[0].options.prompt))
+        hypotheses = nemo.run(self._model, batch, timestamps=True)
+        # The model does not say which of its languages it heard.
+        return [
+            Transcript(speech.options.language, nemo.segments(hypothesis, speech))
+            for speech, hypothesis in zip(batch, hypotheses, strict=True)
+        ]
+
+    def _listen_for(self, wanted: tuple[str, ...]) -> None:
+        """Let the decoder prefer these phrases. Makes a new decoder, so only when they are others than before."""
+        if wanted == self._phrases:
+            return
+        from omegaconf import open_dict
+
+        self._phrases = None  # until the new decoder is there
+        decoding = self._model.cfg.decoding.copy()
+        with open_dict(decoding):
+            decoding.compute_timestamps = True
+            decoding.greedy.boosting_tree = {"key_phrases_list": list(wanted)} if wanted else None
+            decoding.greedy.boosting_tree_alpha = BOOST if wanted else 0.0
+        self._model.change_decoding_strategy(decoding, verbose=False)
+        self._phrases = wanted

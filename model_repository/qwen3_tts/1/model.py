@@ -1,0 +1,101 @@
+"""Qwen3-TTS as a Triton model: speaks in the voice of a reference clip."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import sentencex
+from talkies_kit import engine, wire
+from talkies_kit.engine import EngineConfig
+from talkies_kit.tts import Pcm, Piece, Speech, TtsModel
+from talkies_kit.wire import InvalidInput, Sampling
+
+from .languages import LABELS, code_of
+from .prompts import Prompts
+from .references import SAMPLE_RATE
+from .utterances import utterances
+
+CHUNK = 8
+"""Frames that go out together; a frame is 80 ms."""
+FRAMES, FRAMES_PER_BYTE = 50, 4
+"""How long a text may become before it is cut off: a model that misses its end babbles on. Slow speech takes half."""
+
+
+class TritonPythonModel(TtsModel):
+    """One request at a time: the caches and CUDA graphs are there once."""
+
+    def load(self, config: EngineConfig) -> None:
+        on_cpu = config.device == "cpu"
+        if on_cpu and config.parameters[wire.CONFIG_ALLOW_CPU] != "true":
+            raise RuntimeError(
+                "voice cloning needs an NVIDIA GPU with CUDA and there is none; "
+                "TALKIES_QWEN3_ALLOW_CPU=true runs it on the CPU, slowly"
+            )
+        folder = config.weights
+        engine.use_utf8()
+        from . import library
+
+        self._model = library.on_cpu(folder, config.cpu_threads) if on_cpu else library.on_gpu(folder, config.device)
+        self._graphs = not on_cpu
+        self._limit = library.POSITIONS
+        # The tokenizer would take them for its own in a text as well, and a text could then end itself or go on as
+        # another speaker.
+        special = [token for token in self._model.model.processor.tokenizer.get_added_vocab() if token[0] == "<"]
+        self._special = re.compile("|".join(map(re.escape, special)))
+        folders = [Path(folder) for folder in config.parameters[wire.CONFIG_VOICE_FOLDERS].split(os.pathsep)]
+        self._prompts = Prompts(self._model.model, self._clean, folders)
+        self._warm_up()
+
+    def synthesize(self, speech: Speech) -> Iterator[Piece]:
+        reference = self._prompts.reference(speech.voice)
+        language = code_of(speech.language) if speech.language else reference.language
+        if language is None:
+            raise InvalidInput(
+                f"there is no language {speech.language[:64]!r}; there are {', '.join(LABELS)}", "language"
+            )
+        prompt = self._prompts.of(reference)  # takes a moment the first time, which is nobody else's turn
+        spoken = False
+        segment = partial(sentencex.segment, "en" if language == "auto" else language)
+        for text in utterances(self._clean(speech.text), segment):
+            yield partial(self._say, text, language, prompt, speech.sampling)
+            spoken = True
+        if not spoken:
+            raise InvalidInput("input has nothing in it that can be spoken", "input")
+
+    def _say(self, text: str, language: str, prompt: list[Any], sampling: Sampling) -> Iterator[Pcm]:
+        drawn = sampling.temperature != 0
+        asked = {
+            "temperature": sampling.temperature if drawn else None,
+            "top_k": sampling.top_k,
+            "top_p": sampling.top_p,
+            "repetition_penalty": sampling.repetition_penalty,
+        }
+        frames = sampling.max_new_tokens or FRAMES + FRAMES_PER_BYTE * len(text.encode())
+        stream = self._model.generate_voice_clone_streaming(
+            text=text,
+            language=LABELS[language],
+            voice_clone_prompt=prompt,
+            max_new_tokens=min(frames, self._limit),
+            chunk_size=CHUNK,
+            do_sample=drawn,
+            # The graphs draw the finer codes, whatever is asked: what is to be the same every time is made without.
+            parity_mode=not (self._graphs and drawn),
+            **{name: value for name, value in asked.items() if value is not None},
+        )
+        for samples, _, _ in stream:
+            yield (np.clip(samples, -1, 1) * 32767).astype(np.int16)
+
+    def _warm_up(self) -> None:
+        noise = np.random.default_rng(0).normal(0, 0.1, SAMPLE_RATE).astype(np.float32)
+        prompt = self._model.model.create_voice_clone_prompt(ref_audio=(noise, SAMPLE_RATE), x_vector_only_mode=True)
+        for _ in self._say("Ready.", "auto", prompt, Sampling(max_new_tokens=CHUNK)):
+            pass
+
+    def _clean(self, text: str) -> str:
+        return self._special.sub(" ", text)
