@@ -31,7 +31,6 @@ def main(repository: Path, weights: Path, folder: Path) -> None:
     model.load(EngineConfig("qwen3_tts", parameters, 0))
     for clip in sorted(folder.glob("*.wav")):
         (prompt,) = model._prompts.of(model._prompts.reference(clip.stem))
-        (again,) = model._prompts.of(model._prompts.reference(clip.stem))
         print(
             json.dumps(
                 {
@@ -39,7 +38,7 @@ def main(repository: Path, weights: Path, folder: Path) -> None:
                     "embedding": prompt.ref_spk_embedding.tolist(),
                     "codes": None if prompt.ref_code is None else list(prompt.ref_code.shape),
                     "text": prompt.ref_text,
-                    "kept": again is prompt,
+                    "number": id(prompt),
                 }
             )
         )
