@@ -356,11 +356,14 @@ def test_the_library_loads_without_a_network_and_hears_who_speaks(model: Path, t
     (clips / "echo.txt").unlink()
     for suffix in (".wav", ".txt"):
         shutil.copy(clips / f"alloy{suffix}", clips / f"same{suffix}")
+    shutil.copy(clips / "fable.wav", clips / "unsaid.wav")
     lines = cache.run(HOME, "qwen3_tts", "load_qwen3_tts.py", [cache.REPOSITORY, model, clips]).splitlines()
-    found = {line["voice"]: line for line in map(json.loads, filter(lambda line: line.startswith("{"), lines))}
-    assert found.keys() == {"alloy", "echo", "fable", "same"}
-    assert found["same"]["number"] == found["alloy"]["number"]  # one prompt, for the content is the same
-    assert len({voice["number"] for voice in found.values()}) == 3
+    heard = [json.loads(line) for line in lines if line.startswith("{")]
+    assert [voice["voice"] for voice in heard] == ["alloy", "echo", "fable", "same", "unsaid", "alloy"]
+    # One prompt for the same content, and of four the one that was used least lately had to go.
+    assert heard[0]["number"] == heard[3]["number"] == heard[5]["number"]
+    assert [voice["kept"] for voice in heard] == [1, 2, 3, 3, 3, 3]
+    found = {voice["voice"]: voice for voice in heard}
     alloy, echo, fable = (np.array(found[name]["embedding"]) for name in ("alloy", "echo", "fable"))
     for one, other in ((alloy, echo), (alloy, fable), (echo, fable)):
         assert np.linalg.norm(one - other) > 0.1 * np.linalg.norm(one)
