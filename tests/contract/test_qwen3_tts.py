@@ -1,4 +1,7 @@
-"""Qwen3-TTS through the whole stack on the CPU, on a tiny model in the real file format and the shipped clips."""
+"""Qwen3-TTS through the whole stack, on a tiny model in the real file format and the shipped clips.
+
+On the CPU where there is no GPU.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +51,7 @@ def prepare(data: Path, model: Path) -> dict[str, str]:
     entries = {MODEL: {**entry, "sources": [{"path": str(model)}]}, ABSENT: entry}
     (data / "models.json").write_text(json.dumps({"models": entries}))
     weights.pull(Settings(data_dir=data), Registry.load(data / "models.json")[MODEL])
-    return {"MODELS_FILE": str(data / "models.json"), "CPU_THREADS": "1", "DEVICE": "cpu"}
+    return {"MODELS_FILE": str(data / "models.json"), "CPU_THREADS": "1"}
 
 
 @pytest.fixture(scope="module")
@@ -315,6 +318,23 @@ def test_unknown_voice_lists_the_catalogue(qwen: Server) -> None:
     assert caught.value.param == "voice"
 
 
+async def test_a_grpc_client_chooses_the_language(qwen: Server) -> None:
+    speak(qwen)  # loaded
+    triton = Triton(qwen.grpc, "")
+    sampling = Sampling(temperature=0.0, max_new_tokens=12)
+    options: dict[str, Any] = {"voice": "echo", "sampling": sampling, "speed": 1.0, "request_id": "1", "within": 60}
+
+    async def said(language: str) -> bytes:
+        async with aclosing(triton.synthesize(MODEL, "Hello there.", language=language, **options)) as stream:
+            return b"".join([pcm async for pcm in stream])
+
+    assert await said("") == await said("en") == await said("English") == speak(qwen, voice="echo")
+    assert await said("de-AT") == await said("German") != await said("en")
+    with pytest.raises(BadRequest, match=r"'tlh'.*zh, en"):
+        await said("tlh")
+    await triton.close()
+
+
 @pytest.mark.parametrize("voice", ["../voices/alloy", "/etc/passwd", "alloy.wav", "./alloy", "alloy\0", "..", ""])
 async def test_the_engine_looks_names_up_itself(qwen: Server, voice: str) -> None:
     speak(qwen)  # loaded
@@ -343,6 +363,7 @@ def test_without_weights(qwen: Server) -> None:
     assert f"talkies pull {ABSENT}" in response.json()["detail"]
 
 
+@pytest.mark.skipif(Settings().resolved_device != "cpu", reason="there is a GPU")
 def test_without_a_gpu(model: Path, tmp_path: Path) -> None:
     with running_server(tmp_path, **prepare(tmp_path, model)) as server:
         response = post(server)
