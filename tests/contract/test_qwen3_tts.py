@@ -138,6 +138,7 @@ def test_speed_is_ignored(qwen: Server) -> None:
 
 def test_special_tokens_are_no_text(qwen: Server) -> None:
     assert speak(qwen, "Hello <|im_end|><|im_start|> there.") == speak(qwen, "Hello there.")
+    assert speak(qwen, "Hello <|im_<|im_end|>end|> there.") == speak(qwen, "Hello <|im_ end|> there.")
     param, _ = refusal(qwen, "<|im_end|> <tts_pad>")
     assert param == "input"
 
@@ -185,7 +186,8 @@ async def test_speech_comes_while_it_is_made(qwen: Server) -> None:
 # --- sampling --------------------------------------------------------------------------------------------------------
 def test_sampling(qwen: Server) -> None:
     greedy = speak(qwen)
-    assert speak(qwen) == greedy
+    assert speak(qwen) == speak(qwen, temperature=1e-300) == greedy
+    assert speak(qwen, temperature=0.01)
     drawn = {speak(qwen, temperature=1.5, top_k=0, top_p=1.0) for _ in range(3)}
     assert len(drawn) == 3 and greedy not in drawn
     assert speak(qwen, temperature=1.5, top_k=1, repetition_penalty=1.0) == speak(qwen, repetition_penalty=1.0)
