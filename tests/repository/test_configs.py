@@ -25,6 +25,7 @@ TENSORS = {
     "canary_multitask": ({wire.PCM, wire.START}, {wire.SEGMENTS, wire.LANGUAGE, wire.ERROR}),
     "canary_salm": ({wire.PCM, wire.START}, {wire.SEGMENTS, wire.LANGUAGE, wire.ERROR}),
     "kokoro": ({wire.TEXT, wire.VOICE, wire.LANGUAGE, wire.SPEED}, {wire.PCM, wire.ERROR}),
+    "qwen3_tts": ({wire.TEXT, wire.VOICE, wire.LANGUAGE, wire.SPEED}, {wire.PCM, wire.ERROR}),
     "model_repository": (
         {wire.AUDIO},
         {wire.SEGMENTS, wire.LANGUAGE, wire.ERROR, wire.AUDIO_ERROR, *CHUNK},
@@ -71,6 +72,17 @@ def test_rendering_again_leaves_no_old_model(tmp_path: Path) -> None:
     render(settings, Registry.load(settings.models_file))
     target = render(settings, Registry.load(settings.models_file, ["whisper-base"]))
     assert {path.name for path in target.iterdir()} == {"audio_chunks", "whisper-base", "whisper-base.engine"}
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+def test_qwen3_tts_is_told_where_the_clips_are_and_whether_the_cpu_will_do(tmp_path: Path, allowed: bool) -> None:
+    settings = Settings(data_dir=tmp_path, qwen3_allow_cpu=allowed)
+    target = render(settings, Registry.load(settings.models_file, ["qwen3-tts-0.6b"]))
+    parameters = parse(target / "qwen3-tts-0.6b" / "config.pbtxt").parameters
+    builtin, custom = parameters[wire.CONFIG_VOICE_FOLDERS].string_value.split(":")
+    assert (Path(builtin) / "alloy.wav").is_file()
+    assert Path(custom) == tmp_path / "custom-voices"
+    assert parameters[wire.CONFIG_ALLOW_CPU].string_value == str(allowed).lower()
 
 
 def test_engines_of_one_environment_share_it(tmp_path: Path) -> None:
