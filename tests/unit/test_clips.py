@@ -84,6 +84,8 @@ def test_a_folder_that_begins_like_the_clips_folder_is_outside(tmp_path: Path) -
 
 def test_a_users_clip_shadows_the_builtin_one(tmp_path: Path) -> None:
     catalogue = Voices(Settings(data_dir=tmp_path), Registry.load(PROJECT / "models.json", [MODEL]))
+    assert catalogue.all() == []  # without the weights nobody speaks
+    put(tmp_path / "models" / MODEL, "config.json", "model.safetensors", "speech_tokenizer/config.json")
     builtin = [
         Voice("alloy", MODEL, True, "builtin"),
         Voice("echo", MODEL, False, "builtin"),

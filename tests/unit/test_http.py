@@ -317,10 +317,6 @@ async def test_voices(api: Facade) -> None:
     assert body["voices"] == [
         {"voice": name, "id": name, "name": name, "model": "kokoro-82m", "default": name == "af_heart"}
         for name in ("af_alloy", "af_heart", "bm_fable")
-    ] + [
-        {"voice": name, "id": name, "name": name, "model": "qwen3-tts-0.6b", "default": name == "alloy"}
-        | {"origin": "builtin"}
-        for name in ("alloy", "echo", "fable")
     ]
     (api.settings.data_dir / "models" / "kokoro-82m" / "voices" / "af_new.bin").touch()
     assert "af_new" in (await api.client.get("/v1/audio/voices")).text
