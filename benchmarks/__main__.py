@@ -21,6 +21,7 @@ from talkies import environments, weights
 from talkies.registry import Registry
 from talkies.settings import PROJECT, Settings
 
+from benchmarks import load
 from benchmarks import server as talkies
 from benchmarks.audio import SENTENCES, Corpus, corpus, seconds
 from benchmarks.engines import measure_engines
@@ -36,6 +37,8 @@ def main() -> None:
     if args.gpu or args.memory:
         sys.exit(not measure_engines(Settings.load(), args.models, gpu=args.gpu, tiny=args.tiny))
     settings = Settings.load()
+    if args.load:
+        sys.exit(not load.main(settings, args.seconds))
     registry = Registry.load(settings.models_file)
     if args.audio is None and (beside := PROJECT.parent / "shared" / "audio").is_dir():
         args.audio = beside
@@ -90,6 +93,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there too")
     parser.add_argument("--url", help="measure this server instead of starting one; it must be idle")
     parser.add_argument("--grpc", default="127.0.0.1:8001", metavar="HOST:PORT", help="that server's gRPC address")
+    parser.add_argument("--load", action="store_true", help="instead, 50 clients of every kind at once")
+    parser.add_argument("--seconds", type=float, default=60, help="how long they go on")
     return parser.parse_args()
 
 

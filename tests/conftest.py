@@ -17,6 +17,8 @@ import httpx
 import openai
 import pytest
 
+from tests.clients import environment
+
 PROJECT = Path(__file__).resolve().parents[1]
 SHARED_AUDIO = PROJECT.parent / "shared" / "audio"
 
@@ -77,6 +79,11 @@ class Server:
         raise LookupError("no tritonserver")
 
 
+def home() -> Path:
+    """Where environments and weights lie."""
+    return Path(os.environ.get("TALKIES_DATA_DIR", PROJECT / "data"))
+
+
 def free_ports(count: int) -> list[int]:
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
@@ -93,14 +100,14 @@ def wait_until(condition: Callable[[], object], timeout: float, what: str) -> No
 @contextlib.contextmanager
 def running_server(data: Path, **environment: str) -> Iterator[Server]:
     """Start `talkies serve` with `TALKIES_*` variables given without their prefix; ended with its children."""
-    home = Path(os.environ.get("TALKIES_DATA_DIR", PROJECT / "data"))
+    weights = home()
     data.mkdir(parents=True, exist_ok=True)
     if not (data / "models").exists():
-        (data / "models").symlink_to(home / "models")
+        (data / "models").symlink_to(weights / "models")
     port, grpc_port, metrics_port = free_ports(3)
     variables = {
         "DATA_DIR": str(data),
-        "ENVS_DIR": str(home / "envs"),
+        "ENVS_DIR": str(weights / "envs"),
         "PORT": str(port),
         "GRPC_PORT": str(grpc_port),
         "METRICS_PORT": str(metrics_port),
@@ -151,6 +158,12 @@ def start_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
     """A server of the test's own: `start_server(MAX_LOADED_MODELS="1")`."""
     with contextlib.ExitStack() as stack:
         yield lambda **environment: stack.enter_context(running_server(tmp_path / "data", **environment))
+
+
+@pytest.fixture(scope="session")
+def client_python() -> Callable[..., Path]:
+    """The Python of a client from PyPI in its own environment: `client_python("litellm")`; see `environment.python`."""
+    return lambda client, *versions: environment.python(home() / "envs", client, *versions)
 
 
 @pytest.fixture(scope="session")

@@ -61,8 +61,12 @@ class Voices:
         self._registry = registry
 
     def all(self) -> list[Voice]:
-        """Of every model, in the registry's order, by name."""
-        models = (model for model in self._registry.values() if model.modality is Modality.TTS)
+        """Of every model whose weights are there, in the registry's order, by name."""
+        models = (
+            model
+            for model in self._registry.values()
+            if model.modality is Modality.TTS and not weights.missing(self._settings, model)
+        )
         return [voice for model in models for voice in self.of(model)]
 
     def of(self, model: Model) -> list[Voice]:

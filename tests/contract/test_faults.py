@@ -62,7 +62,8 @@ def test_killed_tts_engine_is_replaced(start_server: Callable[..., Server]) -> N
 
 
 def test_killed_tritonserver_comes_back(start_server: Callable[..., Server], jfk: Path) -> None:
-    server = start_server(PRELOAD=ASR)
+    # Room for two: the speech, which came first, would otherwise be spoken to its end before the transcription.
+    server = start_server(PRELOAD=ASR, MAX_LOADED_MODELS="2")
     assert transcribe(server, jfk) == 200
     triton, engine = server.triton_pid(), server.engine_pid(f"{ASR}.engine")
     request = Request(lambda: speak(server, LONG_TEXT))

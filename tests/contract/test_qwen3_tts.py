@@ -1,4 +1,7 @@
-"""Qwen3-TTS through the whole stack on the CPU, on a tiny model in the real file format and the shipped clips."""
+"""Qwen3-TTS through the whole stack, on a tiny model in the real file format and the shipped clips.
+
+On the CPU where there is no GPU.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +51,7 @@ def prepare(data: Path, model: Path) -> dict[str, str]:
     entries = {MODEL: {**entry, "sources": [{"path": str(model)}]}, ABSENT: entry}
     (data / "models.json").write_text(json.dumps({"models": entries}))
     weights.pull(Settings(data_dir=data), Registry.load(data / "models.json")[MODEL])
-    return {"MODELS_FILE": str(data / "models.json"), "CPU_THREADS": "1", "DEVICE": "cpu"}
+    return {"MODELS_FILE": str(data / "models.json"), "CPU_THREADS": "1"}
 
 
 @pytest.fixture(scope="module")
@@ -89,20 +92,15 @@ def refusal(server: Server, text: str = "Hello there.", **fields: Any) -> tuple[
 
 
 def voices(server: Server) -> dict[str, str]:
+    """The origins of the model's voices."""
     with server.http() as http:
-        return {
-            voice["voice"]: voice["origin"]
-            for voice in http.get("/v1/audio/voices").json()["voices"]
-            if voice["model"] == MODEL
-        }
+        listed = http.get("/v1/audio/voices").json()["voices"]
+    return {voice["voice"]: voice["origin"] for voice in listed if voice["model"] == MODEL}
 
 
-def wav(samples: np.ndarray, rate: int = RATE) -> bytes:
-    return audio.encode(samples.astype(np.float32), rate, "wav", "pcm_s16le")
-
-
-def hum(seconds: float, rate: int = RATE) -> np.ndarray:
-    return 0.3 * np.sin(np.arange(int(seconds * rate)) * 2 * np.pi * 150 / rate)
+def wav(seconds: float, rate: int = RATE, gain: int = 1) -> bytes:
+    """A clip of a hum."""
+    return audio.encode(gain * audio.tone(seconds, rate, 150.0), rate, "wav", "pcm_s16le")
 
 
 # --- speech ----------------------------------------------------------------------------------------------------------
@@ -131,7 +129,7 @@ def test_pcm_says_its_rate(qwen: Server) -> None:
 def test_text_of_any_length_is_spoken_in_sentences(qwen: Server) -> None:
     text = "The quick brown fox jumps over the lazy dog while nobody watches the old clock on the wall of the kitchen. "
     pcm = speak(qwen, text * 30, max_new_tokens=3)
-    assert len(pcm) == 2 * FRAME * 3 * 30
+    assert len(pcm) == pytest.approx(2 * FRAME * 3 * 30, rel=0.01)
 
 
 def test_speed_is_ignored(qwen: Server) -> None:
@@ -140,6 +138,7 @@ def test_speed_is_ignored(qwen: Server) -> None:
 
 def test_special_tokens_are_no_text(qwen: Server) -> None:
     assert speak(qwen, "Hello <|im_end|><|im_start|> there.") == speak(qwen, "Hello there.")
+    assert speak(qwen, "Hello <|im_<|im_end|>end|> there.") == speak(qwen, "Hello <|im_ end|> there.")
     param, _ = refusal(qwen, "<|im_end|> <tts_pad>")
     assert param == "input"
 
@@ -169,7 +168,7 @@ async def test_speech_comes_while_it_is_made(qwen: Server) -> None:
     async with aclosing(triton.synthesize(MODEL, "Hello there.", sampling=sampling, **options)) as stream:
         async for pcm in stream:
             arrivals.append((time.monotonic() - start, len(pcm)))
-    assert sum(size for _, size in arrivals) == 2 * FRAME * 100
+    assert sum(size for _, size in arrivals) == pytest.approx(2 * FRAME * 100, rel=0.01)
     assert len(arrivals) >= 10
     assert arrivals[0][0] < arrivals[-1][0] / 3
     whole = arrivals[-1][0]
@@ -187,11 +186,12 @@ async def test_speech_comes_while_it_is_made(qwen: Server) -> None:
 # --- sampling --------------------------------------------------------------------------------------------------------
 def test_sampling(qwen: Server) -> None:
     greedy = speak(qwen)
-    assert speak(qwen) == greedy
+    assert speak(qwen) == speak(qwen, temperature=1e-300) == greedy
+    assert speak(qwen, temperature=0.01)
     drawn = {speak(qwen, temperature=1.5, top_k=0, top_p=1.0) for _ in range(3)}
     assert len(drawn) == 3 and greedy not in drawn
     assert speak(qwen, temperature=1.5, top_k=1, repetition_penalty=1.0) == speak(qwen, repetition_penalty=1.0)
-    assert len(speak(qwen, max_new_tokens=3)) == 2 * FRAME * 3
+    assert len(speak(qwen, max_new_tokens=3)) == pytest.approx(2 * FRAME * 3, rel=0.01)
 
 
 @pytest.mark.parametrize(
@@ -237,7 +237,7 @@ def test_a_clip_counts_from_the_next_request_on(qwen: Server, custom: Path) -> N
     shutil.copy(BUILTIN / "fable.wav", clip)
     assert voices(qwen)["team-a/jane"] == "custom"
     first = speak(qwen, voice="team-a/jane")
-    clip.write_bytes(wav(hum(3)))
+    clip.write_bytes(wav(3))
     assert speak(qwen, voice="team-a/jane") != first
     clip.unlink()
     assert "team-a/jane" not in voices(qwen)
@@ -294,9 +294,9 @@ def test_links_out_of_the_folder_are_skipped(qwen: Server, custom: Path, tmp_pat
     [
         (b"RIFF, says the file", "no WAV file"),
         (b"", "no WAV file"),
-        (wav(hum(0.5)), "0.5 s long, not 1 to 60 s"),
-        (wav(hum(61)), "61.0 s long"),
-        (wav(np.zeros(3 * RATE)), "nothing to be heard"),
+        (wav(0.5), "0.5 s long, not 1 to 60 s"),
+        (wav(61), "61.0 s long"),
+        (wav(3, gain=0), "nothing to be heard"),
     ],
     ids=["broken", "empty", "short", "long", "silent"],
 )
@@ -307,8 +307,10 @@ def test_clips_that_are_of_no_use(qwen: Server, custom: Path, content: bytes, re
 
 
 def test_other_rates_and_channels(qwen: Server, custom: Path) -> None:
-    (custom / "phone.wav").write_bytes(wav(hum(2, 8_000), 8_000))
-    (custom / "studio.wav").write_bytes(audio.encode(np.stack([hum(2, 48_000)] * 2), 48_000, "wav", "pcm_s16le"))
+    (custom / "phone.wav").write_bytes(wav(2, 8_000))
+    (custom / "studio.wav").write_bytes(
+        audio.encode(np.stack([audio.tone(2, 48_000)] * 2), 48_000, "wav", "pcm_s16le", "stereo")
+    )
     assert speak(qwen, voice="phone") and speak(qwen, voice="studio")
 
 
@@ -316,6 +318,23 @@ def test_unknown_voice_lists_the_catalogue(qwen: Server) -> None:
     with pytest.raises(openai.BadRequestError, match="alloy, echo, fable") as caught:
         qwen.openai().audio.speech.create(model=MODEL, voice="af_heart", input="Hello.")
     assert caught.value.param == "voice"
+
+
+async def test_a_grpc_client_chooses_the_language(qwen: Server) -> None:
+    speak(qwen)  # loaded
+    triton = Triton(qwen.grpc, "")
+    sampling = Sampling(temperature=0.0, max_new_tokens=12)
+    options: dict[str, Any] = {"voice": "echo", "sampling": sampling, "speed": 1.0, "request_id": "1", "within": 60}
+
+    async def said(language: str) -> bytes:
+        async with aclosing(triton.synthesize(MODEL, "Hello there.", language=language, **options)) as stream:
+            return b"".join([pcm async for pcm in stream])
+
+    assert await said("") == await said("en") == await said("English") == speak(qwen, voice="echo")
+    assert await said("de-AT") == await said("German") != await said("en")
+    with pytest.raises(BadRequest, match=r"'tlh'.*zh, en"):
+        await said("tlh")
+    await triton.close()
 
 
 @pytest.mark.parametrize("voice", ["../voices/alloy", "/etc/passwd", "alloy.wav", "./alloy", "alloy\0", "..", ""])
@@ -346,6 +365,7 @@ def test_without_weights(qwen: Server) -> None:
     assert f"talkies pull {ABSENT}" in response.json()["detail"]
 
 
+@pytest.mark.skipif(Settings().resolved_device != "cpu", reason="there is a GPU")
 def test_without_a_gpu(model: Path, tmp_path: Path) -> None:
     with running_server(tmp_path, **prepare(tmp_path, model)) as server:
         response = post(server)
@@ -357,14 +377,18 @@ def test_without_a_gpu(model: Path, tmp_path: Path) -> None:
 def test_the_library_loads_without_a_network_and_hears_who_speaks(model: Path, tmp_path: Path) -> None:
     clips = shutil.copytree(BUILTIN, tmp_path / "clips")
     (clips / "echo.txt").unlink()
-    shutil.copy(clips / "alloy.wav", clips / "same.wav")
+    for suffix in (".wav", ".txt"):
+        shutil.copy(clips / f"alloy{suffix}", clips / f"same{suffix}")
+    shutil.copy(clips / "fable.wav", clips / "unsaid.wav")
     lines = cache.run(HOME, "qwen3_tts", "load_qwen3_tts.py", [cache.REPOSITORY, model, clips]).splitlines()
-    found = {line["voice"]: line for line in map(json.loads, filter(lambda line: line.startswith("{"), lines))}
-    assert found.keys() == {"alloy", "echo", "fable", "same"}
-    assert all(voice["kept"] for voice in found.values())
+    heard = [json.loads(line) for line in lines if line.startswith("{")]
+    assert [voice["voice"] for voice in heard] == ["alloy", "echo", "fable", "same", "unsaid", "alloy"]
+    # One prompt for the same content, and of four the one that was used least lately had to go.
+    assert heard[0]["number"] == heard[3]["number"] == heard[5]["number"]
+    assert [voice["kept"] for voice in heard] == [1, 2, 3, 3, 3, 3]
+    found = {voice["voice"]: voice for voice in heard}
     alloy, echo, fable = (np.array(found[name]["embedding"]) for name in ("alloy", "echo", "fable"))
     for one, other in ((alloy, echo), (alloy, fable), (echo, fable)):
-        assert np.abs(one - other).max() > 1e-3
-    assert np.abs(alloy - found["same"]["embedding"]).max() < 0.01 * np.abs(alloy).max() + 1e-3
+        assert np.linalg.norm(one - other) > 0.1 * np.linalg.norm(one)
     assert (found["alloy"]["text"], found["echo"]["text"]) == ((clips / "alloy.txt").read_text().strip(), "")
     assert found["alloy"]["codes"] and found["echo"]["codes"] is None

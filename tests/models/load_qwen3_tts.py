@@ -1,6 +1,7 @@
 """Loads Qwen3-TTS with the network cut and looks at what it makes of reference clips.
 
-`python load_qwen3_tts.py MODEL_REPOSITORY MODEL CLIPS` in the environment `qwen3_tts`; prints a line of JSON per clip.
+`python load_qwen3_tts.py MODEL_REPOSITORY MODEL CLIPS` in the environment `qwen3_tts`; prints a line of JSON per clip,
+the first one once more at the end, with no room for more than three prompts.
 """
 
 from __future__ import annotations
@@ -29,9 +30,10 @@ def main(repository: Path, weights: Path, folder: Path) -> None:
         wire.CONFIG_VOICE_FOLDERS: str(folder),
     }
     model.load(EngineConfig("qwen3_tts", parameters, 0))
-    for clip in sorted(folder.glob("*.wav")):
+    importlib.import_module("qwen3_tts.prompts").KEPT = 3
+    clips = sorted(folder.glob("*.wav"))
+    for clip in [*clips, clips[0]]:
         (prompt,) = model._prompts.of(model._prompts.reference(clip.stem))
-        (again,) = model._prompts.of(model._prompts.reference(clip.stem))
         print(
             json.dumps(
                 {
@@ -39,7 +41,8 @@ def main(repository: Path, weights: Path, folder: Path) -> None:
                     "embedding": prompt.ref_spk_embedding.tolist(),
                     "codes": None if prompt.ref_code is None else list(prompt.ref_code.shape),
                     "text": prompt.ref_text,
-                    "kept": again is prompt,
+                    "number": id(prompt),
+                    "kept": len(model._prompts._kept),
                 }
             )
         )

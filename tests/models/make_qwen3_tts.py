@@ -15,6 +15,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[2] / "model_repository" / "qwen3_tts" / "1"))
 
 import library
+import soundfile
 import torch
 from qwen_tts.core.models import Qwen3TTSConfig, Qwen3TTSForConditionalGeneration
 from qwen_tts.core.tokenizer_12hz.configuration_qwen3_tts_tokenizer_v2 import Qwen3TTSTokenizerV2Config
@@ -23,6 +24,7 @@ from safetensors.torch import save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import EncodecFeatureExtractor
 
+CLIPS = Path(library.__file__).parents[1] / "voices"
 SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<tts_pad>", "<tts_text_bos>", "<tts_text_eod>")
 LANGUAGES = [
     "chinese",
@@ -205,7 +207,14 @@ def language_model(folder: Path, token: Any, shape: Shape) -> None:
         tts_eos_token_id=token("<tts_text_eod>"),
         architectures=["Qwen3TTSForConditionalGeneration"],
     )
-    save(Qwen3TTSForConditionalGeneration(config).eval().to(shape.dtype), config, folder)
+    model = Qwen3TTSForConditionalGeneration(config).eval()
+    with torch.no_grad():
+        spread(model)
+        # Chance hears much the same in every speaker; that is taken off, so that it matters who speaks.
+        clips = [soundfile.read(clip, dtype="float32")[0] for clip in sorted(CLIPS.glob("*.wav"))]
+        heard = [model.extract_speaker_embedding(clip, 24_000) for clip in clips]
+        model.speaker_encoder.fc.bias -= torch.stack(heard).mean(0)
+    save(model.to(shape.dtype), config, folder)
     # As in the published file: the speaker's part without what transformers adds, which its class refuses, and the
     # rotary embedding under the names that the library reads.
     written = json.loads((folder / "config.json").read_text())
@@ -249,13 +258,18 @@ def codec(folder: Path, shape: Shape) -> None:
                 tensor.normal_()  # the codebooks, zeros until they are trained
             elif name.endswith("cluster_usage"):
                 tensor.fill_(1.0)
-        for name, tensor in model.decoder.named_parameters():  # or the speech is too quiet to be told from silence
-            if tensor.ndim >= 2 and "codebook" not in name:
-                tensor.normal_(std=tensor[0].numel() ** -0.5)
-            elif name.endswith("scale"):
-                tensor.fill_(0.5)
+        spread(model.decoder)  # or the speech is too quiet to be told from silence
     save(model, config, folder)
     EncodecFeatureExtractor(feature_size=1, sampling_rate=24_000, padding_value=0.0).save_pretrained(folder)
+
+
+def spread(module: Any) -> None:
+    """Weights with which a signal goes through the layers without fading."""
+    for name, tensor in module.named_parameters():
+        if tensor.ndim >= 2 and "codebook" not in name:
+            tensor.normal_(std=tensor[0].numel() ** -0.5)
+        elif name.endswith("scale"):
+            tensor.fill_(0.5)
 
 
 def save(model: Any, config: Any, folder: Path) -> None:

@@ -80,6 +80,17 @@ def test_rendering_again_leaves_no_old_model(tmp_path: Path) -> None:
     assert {path.name for path in target.iterdir()} == {"audio_chunks", "whisper-base", "whisper-base.engine"}
 
 
+@pytest.mark.parametrize("allowed", [False, True])
+def test_qwen3_tts_is_told_where_the_clips_are_and_whether_the_cpu_will_do(tmp_path: Path, allowed: bool) -> None:
+    settings = Settings(data_dir=tmp_path, qwen3_allow_cpu=allowed)
+    target = render(settings, Registry.load(settings.models_file, ["qwen3-tts-0.6b"]))
+    parameters = parse(target / "qwen3-tts-0.6b" / "config.pbtxt").parameters
+    builtin, custom = parameters[wire.CONFIG_VOICE_FOLDERS].string_value.split(":")
+    assert (Path(builtin) / "alloy.wav").is_file()
+    assert Path(custom) == tmp_path / "custom-voices"
+    assert parameters[wire.CONFIG_ALLOW_CPU].string_value == str(allowed).lower()
+
+
 def test_engines_of_one_environment_share_it(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path, device="cuda:1")
     target = render(settings, Registry.load(settings.models_file))

@@ -164,6 +164,7 @@ async def facade(data: Path, **values: Any) -> AsyncGenerator[Facade]:
     voices.mkdir(parents=True)
     for name in ("af_heart.bin", "bm_fable.pt", "af_alloy.bin", "jf_alpha.bin", "zm_yunxi.bin", "notes.txt"):
         (voices / name).touch()
+    (voices.parent / "kokoro-v1.0.onnx").touch()
     registry = Registry.load(PROJECT / "models.json", default_asr="whisper-base", default_tts="kokoro-82m")
     services = FakeTranscriber(), FakeSynthesizer(), FakeResidency()
     staging = Staging(settings.files, settings.max_upload_bytes)

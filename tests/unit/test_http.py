@@ -17,6 +17,7 @@ import structlog
 from talkies import encode, logs
 from talkies.errors import EngineFailed, ModelUnavailable, Overloaded, TimedOut
 from talkies.settings import Settings
+from talkies_kit.wire import Sampling
 
 from tests.unit.facade import RATE, SPOKEN, Facade, facade
 
@@ -218,9 +219,17 @@ async def test_speech_defaults(api: Facade) -> None:
             "text": "Hello.",
             "voice": "af_heart",
             "speed": 1.0,
+            "sampling": Sampling(),
             "request_id": response.headers["x-request-id"],
         }
     ]
+
+
+async def test_sampling_goes_to_the_engine(api: Facade) -> None:
+    asked = {"temperature": 0, "top_k": 20, "top_p": 0.8, "repetition_penalty": 1.2, "max_new_tokens": 100}
+    assert (await speak(api, **asked)).status_code == 200
+    assert (await speak(api, temperature=None)).status_code == 200
+    assert [call["sampling"] for call in api.synthesizer.calls] == [Sampling(**asked), Sampling()]
 
 
 @pytest.mark.parametrize("voice", ["bm_fable", {"id": "bm_fable"}])
@@ -247,6 +256,10 @@ async def test_speed_is_clamped(api: Facade, asked: float, used: float) -> None:
         ({"voice": {"id": "../../x"}}, 400, ("af_heart",), "voice"),
         ({"response_format": "ogg"}, 400, ("ogg", "mp3, opus"), "response_format"),
         ({"speed": "fast"}, 422, ("speed",), "speed"),
+        ({"temperature": 2.1}, 400, ("temperature", "between 0 and 2"), "temperature"),
+        ({"max_new_tokens": 0}, 400, ("between 1 and 8192",), "max_new_tokens"),
+        ({"top_k": 1.5}, 422, ("top_k",), "top_k"),
+        ({"model": "qwen3-tts-0.6b", "voice": "af_heart"}, 400, ("alloy, echo, fable",), "voice"),
         ({"input": 5}, 422, ("input",), "input"),
         ({"model": None}, 422, ("model",), "model"),
     ],
@@ -285,7 +298,8 @@ async def test_openai_voice_names_on_request(tmp_path: Path) -> None:
         assert (await speak(api, voice="fable")).status_code == 200
         assert api.synthesizer.calls[0]["voice"] == "bm_fable"
         assert_error(await speak(api, voice="nova"), 400, "nova", param="voice")  # af_nova is not there
-        assert "fable" not in (await api.client.get("/v1/audio/voices")).text.split('"')
+        voices = (await api.client.get("/v1/audio/voices")).json()["voices"]
+        assert "fable" not in {voice["voice"] for voice in voices if voice["model"] == "kokoro-82m"}
 
 
 async def test_speech_without_weights_says_what_the_load_says(api: Facade) -> None:

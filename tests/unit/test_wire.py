@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from talkies_kit import wire
 from talkies_kit.engine import EngineConfig
-from talkies_kit.wire import AsrOptions, Fault, FaultCode, InvalidInput, Segment, Word
+from talkies_kit.wire import AsrOptions, Fault, FaultCode, InvalidInput, Sampling, Segment, Word
 
 TIMES = st.floats(0, 1e5)
 WORDS = st.builds(Word, st.text(), TIMES, TIMES)
@@ -22,6 +22,14 @@ OPTIONS = st.builds(
     prompt=st.text(),
     temperature=st.floats(0, 1),
     word_timestamps=st.booleans(),
+)
+SAMPLINGS = st.builds(
+    Sampling,
+    temperature=st.none() | st.floats(0, 2),
+    top_k=st.none() | st.integers(0, 1000),
+    top_p=st.none() | st.floats(0.01, 1),
+    repetition_penalty=st.none() | st.floats(1, 2),
+    max_new_tokens=st.none() | st.integers(1, 8192),
 )
 
 
@@ -52,6 +60,32 @@ def test_default_options_send_nothing() -> None:
 def test_wrong_options(name: str, value: object) -> None:
     with pytest.raises(InvalidInput) as caught:
         AsrOptions.from_parameters({name: value})
+    assert caught.value.param == name
+
+
+@given(SAMPLINGS)
+def test_sampling(sampling: Sampling) -> None:
+    sent = json.loads(json.dumps({"other": "x", **sampling.to_parameters()}))
+    assert Sampling.from_parameters(sent) == sampling
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("temperature", "x"),
+        ("temperature", "nan"),
+        ("temperature", "inf"),
+        ("temperature", -0.1),
+        ("top_k", -1),
+        ("top_k", 1.5),
+        ("top_p", 0),
+        ("repetition_penalty", 0.9),
+        ("max_new_tokens", 0),
+    ],
+)
+def test_wrong_sampling(name: str, value: object) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        Sampling.from_parameters({name: value})
     assert caught.value.param == name
 
 

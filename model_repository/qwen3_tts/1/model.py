@@ -21,6 +21,8 @@ from .prompts import Prompts
 from .references import SAMPLE_RATE
 from .utterances import utterances
 
+COLDEST = 0.01
+"""Temperature below which nothing is drawn: dividing by less overflows, which on a GPU ends the process."""
 CHUNK = 8
 """Frames that go out together; a frame is 80 ms."""
 FRAMES, FRAMES_PER_BYTE = 50, 4
@@ -69,7 +71,7 @@ class TritonPythonModel(TtsModel):
             raise InvalidInput("input has nothing in it that can be spoken", "input")
 
     def _say(self, text: str, language: str, prompt: list[Any], sampling: Sampling) -> Iterator[Pcm]:
-        drawn = sampling.temperature != 0
+        drawn = sampling.temperature is None or sampling.temperature >= COLDEST
         asked = {
             "temperature": sampling.temperature if drawn else None,
             "top_k": sampling.top_k,
