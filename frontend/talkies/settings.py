@@ -79,7 +79,7 @@ class Settings(BaseSettings):
         description="auto (a GPU that is there and that the engine can use), cpu, cuda or cuda:N.",
     )
     qwen3_allow_cpu: bool = Field(
-        False, description="Let Qwen3-TTS run without a GPU, several times slower than it speaks."
+        False, description="Let Qwen3-TTS run without a GPU, ten times slower than it speaks."
     )
     cpu_threads: int = Field(0, ge=0, description="Threads of a CPU engine; 0 is one per core this process may use.")
     max_loaded_models: int = Field(1, ge=1, description="Models resident at the same time; the least recent goes.")
