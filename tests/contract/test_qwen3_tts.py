@@ -129,7 +129,7 @@ def test_pcm_says_its_rate(qwen: Server) -> None:
 def test_text_of_any_length_is_spoken_in_sentences(qwen: Server) -> None:
     text = "The quick brown fox jumps over the lazy dog while nobody watches the old clock on the wall of the kitchen. "
     pcm = speak(qwen, text * 30, max_new_tokens=3)
-    assert len(pcm) == pytest.approx(2 * FRAME * 3 * 30, rel=0.01)
+    assert len(pcm) == 2 * FRAME * 3 * 30
 
 
 def test_speed_is_ignored(qwen: Server) -> None:
@@ -168,8 +168,7 @@ async def test_speech_comes_while_it_is_made(qwen: Server) -> None:
     async with aclosing(triton.synthesize(MODEL, "Hello there.", sampling=sampling, **options)) as stream:
         async for pcm in stream:
             arrivals.append((time.monotonic() - start, len(pcm)))
-    assert sum(size for _, size in arrivals) == pytest.approx(2 * FRAME * 100, rel=0.01)
-    assert len(arrivals) >= 10
+    assert [size for _, size in arrivals] == [2 * FRAME * frames for frames in [12] * 8 + [4]]
     assert arrivals[0][0] < arrivals[-1][0] / 3
     whole = arrivals[-1][0]
 
@@ -191,7 +190,7 @@ def test_sampling(qwen: Server) -> None:
     drawn = {speak(qwen, temperature=1.5, top_k=0, top_p=1.0) for _ in range(3)}
     assert len(drawn) == 3 and greedy not in drawn
     assert speak(qwen, temperature=1.5, top_k=1, repetition_penalty=1.0) == speak(qwen, repetition_penalty=1.0)
-    assert len(speak(qwen, max_new_tokens=3)) == pytest.approx(2 * FRAME * 3, rel=0.01)
+    assert len(speak(qwen, max_new_tokens=3)) == 2 * FRAME * 3
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,19 @@ from typing import Any
 
 os.environ.update(HF_HUB_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1")  # read when the hub's client is imported
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from transformers.utils import is_torchaudio_available
 
 POSITIONS = 2048
 """Places in the caches that the CUDA graphs are captured with: prompt, text and speech of a call together."""
+FRAME = 1920
+"""Samples of 24 kHz."""
+CHUNK = 12
+"""Frames that are decoded, and heard, together."""
+CONTEXT = 25
+"""Frames before a chunk that are decoded with it so that it joins, as many as the library's own decoding takes."""
 
 
 @contextmanager
@@ -46,6 +54,7 @@ def _without_torchaudio() -> Iterator[None]:
 
 with _without_torchaudio():
     from faster_qwen3_tts import FasterQwen3TTS
+    from faster_qwen3_tts.streaming import fast_generate_streaming, parity_generate_streaming
     from qwen_tts import Qwen3TTSModel
 
 
@@ -57,7 +66,7 @@ def on_gpu(folder: Path, device: str) -> Any:
 
 
 def on_cpu(folder: Path, threads: int) -> Any:
-    """The same model without graphs; it must be asked for `parity_mode`."""
+    """The same model without graphs."""
     torch.set_num_threads(threads)
     # The library waits for the GPU after every chunk, whether or not the model is on one.
     torch.cuda.synchronize = lambda *_: None
@@ -67,3 +76,28 @@ def on_cpu(folder: Path, threads: int) -> Any:
     model = FasterQwen3TTS(plain, None, None, device="cpu", dtype=torch.float32, max_seq_len=POSITIONS)
     model._warmed_up = True  # there are no graphs to capture
     return model
+
+
+@torch.inference_mode()
+def stream(
+    model: Any, text: str, language: str, prompt: list[Any], *, graphs: bool, **options: Any
+) -> Iterator[NDArray[np.float32]]:
+    """`text` as samples, a chunk at a time; `options` are those of the library's `generate_voice_clone_streaming`.
+
+    That one decodes the whole clip anew before each of the first chunks, most of the time on a CPU. Here the end of
+    the clip is enough, as the end of the speech so far is later on.
+    """
+    _, talker, config, embeds, mask, trailing, padding, clip = model._prepare_generation(
+        text=text, language=language, voice_clone_prompt=prompt
+    )
+    if graphs:
+        generate = fast_generate_streaming
+        options |= {"predictor_graph": model.predictor_graph, "talker_graph": model.talker_graph}
+    else:
+        generate = parity_generate_streaming
+    held: Any = None if clip is None else clip[-CONTEXT:]
+    for codes, _ in generate(talker, embeds, mask, trailing, padding, config, chunk_size=CHUNK, **options):
+        window = codes if held is None else torch.cat([held.to(codes.device), codes])
+        (samples,), _ = model.speech_tokenizer.decode({"audio_codes": window[None]})
+        yield samples[-len(codes) * FRAME :]
+        held = window[-CONTEXT:]

@@ -23,10 +23,9 @@ from .utterances import utterances
 
 COLDEST = 0.01
 """Temperature below which nothing is drawn: dividing by less overflows, which on a GPU ends the process."""
-CHUNK = 8
-"""Frames that go out together; a frame is 80 ms."""
 FRAMES, FRAMES_PER_BYTE = 50, 4
-"""How long a text may become before it is cut off: a model that misses its end babbles on. Slow speech takes half."""
+"""How long a text may become before it is cut off: a model that misses its end babbles on. Slow speech takes half.
+A frame is 80 ms."""
 
 
 class TritonPythonModel(TtsModel):
@@ -43,9 +42,9 @@ class TritonPythonModel(TtsModel):
         engine.use_utf8()
         from . import library
 
+        self._library = library
         self._model = library.on_cpu(folder, config.cpu_threads) if on_cpu else library.on_gpu(folder, config.device)
         self._graphs = not on_cpu
-        self._limit = library.POSITIONS
         # The tokenizer would take them for its own in a text as well, and a text could then end itself or go on as
         # another speaker.
         special = [token for token in self._model.model.processor.tokenizer.get_added_vocab() if token[0] == "<"]
@@ -79,24 +78,23 @@ class TritonPythonModel(TtsModel):
             "repetition_penalty": sampling.repetition_penalty,
         }
         frames = sampling.max_new_tokens or FRAMES + FRAMES_PER_BYTE * len(text.encode())
-        stream = self._model.generate_voice_clone_streaming(
-            text=text,
-            language=LABELS[language],
-            voice_clone_prompt=prompt,
-            max_new_tokens=min(frames, self._limit),
-            chunk_size=CHUNK,
-            do_sample=drawn,
+        for samples in self._library.stream(
+            self._model,
+            text,
+            LABELS[language],
+            prompt,
             # The graphs draw the finer codes, whatever is asked: what is to be the same every time is made without.
-            parity_mode=not (self._graphs and drawn),
+            graphs=self._graphs and drawn,
+            max_new_tokens=min(frames, self._library.POSITIONS),
+            do_sample=drawn,
             **{name: value for name, value in asked.items() if value is not None},
-        )
-        for samples, _, _ in stream:
+        ):
             yield (np.clip(samples, -1, 1) * 32767).astype(np.int16)
 
     def _warm_up(self) -> None:
         noise = np.random.default_rng(0).normal(0, 0.1, SAMPLE_RATE).astype(np.float32)
         prompt = self._model.model.create_voice_clone_prompt(ref_audio=(noise, SAMPLE_RATE), x_vector_only_mode=True)
-        for _ in self._say("Ready.", "auto", prompt, Sampling(max_new_tokens=CHUNK)):
+        for _ in self._say("Ready.", "auto", prompt, Sampling(max_new_tokens=2)):
             pass
 
     def _clean(self, text: str) -> str:
