@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from talkies.registry import FAMILIES, Executor, Registry
+from talkies import families
+from talkies.registry import Registry
 from talkies.settings import PROJECT, Settings
 from talkies.voices import Voice, Voices
 from talkies_kit import clips
@@ -85,7 +86,7 @@ def test_a_folder_that_begins_like_the_clips_folder_is_outside(tmp_path: Path) -
 def test_a_users_clip_shadows_the_builtin_one(tmp_path: Path) -> None:
     catalogue = Voices(Settings(data_dir=tmp_path), Registry.load(PROJECT / "models.json", [MODEL]))
     assert catalogue.all() == []  # without the weights nobody speaks
-    put(tmp_path / "models" / MODEL, *FAMILIES[Executor.QWEN3_TTS].required)
+    put(tmp_path / "models" / MODEL, *families.load()["qwen3_tts"].required)
     builtin = [
         Voice("alloy", MODEL, True, "builtin"),
         Voice("echo", MODEL, False, "builtin"),
