@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
@@ -32,6 +32,7 @@ class Server:
     port: int
     grpc_port: int
     metrics_port: int
+    clients: list[openai.OpenAI] = field(default_factory=list)
 
     @property
     def url(self) -> str:
@@ -45,7 +46,10 @@ class Server:
         return httpx.Client(base_url=self.url, timeout=300, **options)  # type: ignore[arg-type]
 
     def openai(self) -> openai.OpenAI:
-        return openai.OpenAI(base_url=f"{self.url}/v1", api_key="unused", max_retries=0, timeout=300)
+        """The official client, closed with the server: one that is left to the garbage collector warns."""
+        if not self.clients:
+            self.clients.append(openai.OpenAI(base_url=f"{self.url}/v1", api_key="unused", max_retries=0, timeout=300))
+        return self.clients[0]
 
     def log(self) -> str:
         return (self.data / "talkies.log").read_text()
@@ -132,6 +136,8 @@ def running_server(data: Path, **environment: str) -> Iterator[Server]:
             time.sleep(0.1)
         yield server
     finally:
+        for client in server.clients:
+            client.close()
         children = server.processes()
         process.send_signal(signal.SIGTERM)
         try:

@@ -44,9 +44,11 @@ def morse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def speak(server: Server, text: str, speed: float = 1.0) -> bytes:
-    with server.openai() as client:
-        answer = client.audio.speech.create(model="morse", voice="any", input=text, response_format="wav", speed=speed)
-        return answer.read()
+    return (
+        server.openai()
+        .audio.speech.create(model="morse", voice="any", input=text, response_format="wav", speed=speed)
+        .read()
+    )
 
 
 def heard(wav: bytes, dot: int = DOT) -> str:

@@ -70,11 +70,13 @@ def test_a_token_that_is_no_ascii_is_refused(guarded: Server) -> None:
 
 
 def test_openais_client_gets_its_own_error(guarded: Server) -> None:
-    client = openai.OpenAI(base_url=f"{guarded.url}/v1", api_key="wrong", max_retries=0)
-    with pytest.raises(openai.AuthenticationError, match="Bearer"):
-        client.models.list()
-    client = openai.OpenAI(base_url=f"{guarded.url}/v1", api_key="open-sesame", max_retries=0)
-    assert client.models.list().data
+    for key, refused in (("wrong", True), ("open-sesame", False)):
+        with openai.OpenAI(base_url=f"{guarded.url}/v1", api_key=key, max_retries=0) as client:
+            if refused:
+                with pytest.raises(openai.AuthenticationError, match="Bearer"):
+                    client.models.list()
+            else:
+                assert client.models.list().data
 
 
 @pytest.mark.parametrize("connection", ["keep-alive", "close"])

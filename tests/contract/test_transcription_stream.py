@@ -26,7 +26,7 @@ MODEL = "whisper-base"
 JFK = "And so my fellow Americans, ask not what your country can do for you, ask what you can do for your country. "
 FOX = "Seven quiet gardeners walked along the river and counted eleven yellow boats. "
 ROUNDS = 4
-TIMES = 27
+TIMES = 22
 
 
 @pytest.fixture(scope="module")
@@ -248,7 +248,7 @@ def test_hanging_up_frees_the_place(server: Server, minutes: Path) -> None:
 
 @pytest.fixture(scope="module")
 def minutes(jfk: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Five minutes of the president: more chunks than an engine takes at once."""
+    """Four minutes of the president: more chunks than an engine takes at once."""
     path = tmp_path_factory.mktemp("long") / "minutes.flac"
     path.write_bytes(audio.encode(np.tile(audio.decode(jfk), TIMES), 16_000, "flac", "flac"))
     return path
