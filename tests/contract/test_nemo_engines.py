@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import re
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -21,12 +20,12 @@ from talkies_kit import wire
 from talkies_kit.wire import AsrOptions, Fault, FaultCode
 
 from tests import audio
-from tests.conftest import PROJECT, Server, running_server, wait_until
+from tests.conftest import PROJECT, Server, home, running_server, wait_until
 from tests.contract import test_grpc as grpc
 from tests.models import cache
 from tests.models.lessons import DOUBTFUL, FRAME, INSTEAD, TRANSCRIPTS, TRANSLATIONS, text
 
-HOME = Path(os.environ.get("TALKIES_DATA_DIR", PROJECT / "data"))
+HOME = home()
 FOLDERS = {"parakeet": "parakeet", "canary_multitask": "canary", "canary_salm": "salm"}
 PARAKEET, CANARY, CANARY_QWEN = "parakeet-tdt-0.6b-v3", "canary-1b-flash", "canary-qwen-2.5b"
 DE_EN, EN_FR = "canary-1b-flash-de2en", "canary-1b-flash-en2fr"
