@@ -332,10 +332,18 @@ def test_ctrl_c_keeps_what_is_finished(stalling: tuple[str, threading.Event], fo
     url, stalled = stalling
     (folder / "list.txt").write_text(f"{URL}\na.wav\n")
     command = [sys.executable, "-m", "talkies", "bulk", "list.txt", "--url", url, "-j", "1"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        assert stalled.wait(20)
-        process.send_signal(signal.SIGINT)
-        _, stderr = process.communicate(timeout=20)
+
+    def listen() -> None:
+        """A shell lets what it starts in the background ignore Ctrl-C, and that is inherited."""
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=listen) as process:
+        try:
+            assert stalled.wait(20)
+            process.send_signal(signal.SIGINT)
+            _, stderr = process.communicate(timeout=20)
+        finally:
+            process.kill()
     assert process.returncode == 130
     assert "Traceback" not in stderr
     assert stderr.endswith("talkies: 1 transcribed, 1 not done.\n")
