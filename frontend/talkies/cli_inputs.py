@@ -64,10 +64,20 @@ async def transcribe_source(client: Client, source: str, fields: dict[str, str])
     # The name goes into a header, the path may hold bytes that are no text.
     name = os.fsencode(path.name).decode(errors="replace")
     try:
-        with await asyncio.to_thread(path.open, "rb") as audio:
+        with await _open(path) as audio:
             return await client.transcribe(fields, (name, _sized(audio)))
     except OSError as error:
         raise Refused(f"{error.strerror}.") from None
+
+
+async def _open(path: Path) -> BinaryIO:
+    """Opened in a thread, for a pipe waits for its writer; closed if nobody waits for it any more."""
+    opening = asyncio.ensure_future(asyncio.to_thread(path.open, "rb"))
+    try:
+        return await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        opening.add_done_callback(lambda done: None if done.cancelled() or done.exception() else done.result().close())
+        raise
 
 
 def _sized(audio: BinaryIO) -> BinaryIO | bytes:
