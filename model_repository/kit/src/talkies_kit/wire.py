@@ -1,7 +1,7 @@
 """The contract between the facade and the models: tensor names, request parameters and what travels inside them.
 
-Both sides import this module, and `clips`, and nothing else of each other. Tensors are named once here; the `.pbtxt` files
-repeat the names because Triton wants them there, and `tests/repository` checks that the two agree.
+Both sides import this module, and `clips`, and nothing else of each other. Tensors are named once here; the `.pbtxt`
+files repeat the names because Triton wants them there, and `tests/repository` checks that the two agree.
 """
 
 from __future__ import annotations
