@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -69,7 +69,7 @@ class _Channel:
 
 
 def chunks(
-    blocks: Iterable[Pcm], listeners: list[Listener], knobs: Knobs, *, split: bool, whole_up_to: float
+    blocks: Iterable[Pcm], listeners: Sequence[Listener], knobs: Knobs, *, split: bool, whole_up_to: float
 ) -> Iterator[Chunk]:
     """The chunks of all channels in the order in which they are settled; the last one has the full duration.
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import IO, Any
+import errno
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import av
 import av.error
@@ -11,8 +12,11 @@ import numpy as np
 from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
 from numpy.typing import NDArray
+from talkies_kit.engine import is_want
 from talkies_kit.wire import SAMPLE_RATE, InvalidInput
 
+from . import ceiling
+from .watched import Watched
 from .wav import declared_seconds
 
 SHORTEST = 0.1
@@ -32,24 +36,36 @@ _INEXACT = frozenset(
 """Formats whose duration FFmpeg guesses from the number of bytes."""
 
 
-def decode(file: IO[bytes], *, split: bool, max_seconds: float) -> Iterator[NDArray[np.int16]]:
+def decode(file: Watched, *, split: bool, max_seconds: float) -> Iterator[NDArray[np.int16]]:
     """Blocks of shape [channels, n] at 16 kHz: one channel, the mix of all, or two when `split`.
 
-    Raises InvalidInput for what is no audio, breaks off early, is longer than `max_seconds` or has not two channels
-    when `split`.
+    Raises InvalidInput for what is no audio, breaks off early, is longer than `max_seconds`, has not two channels
+    when `split` or wants more memory than any recording; OSError or MemoryError where that is not the file's fault.
     """
     try:
         header = declared_seconds(file)
         with av.open(file, options=_OPTIONS, metadata_errors="replace") as container:
+            file.check()
+            file.header_is_read()
             if not container.streams.audio:
                 raise InvalidInput("the file has no audio stream", "file")
-            yield from _checked(container, header, split, max_seconds)
-    except av.error.FFmpegError as error:
+            yield from _checked(container, header, split, max_seconds, file.check)
+    except (av.error.FFmpegError, MemoryError) as error:
+        file.check()
+        if isinstance(error, MemoryError):
+            if not ceiling.has_room():
+                raise
+            raise InvalidInput("the file wants more memory than any recording needs", "file") from None
+        # Demuxers say EIO of files that break off; of a disk that fails, `check` knows.
+        if is_want(error) and error.errno != errno.EIO:
+            raise
         reason = error.strerror or type(error).__name__
         raise InvalidInput(f"the file cannot be read as audio ({reason})", "file") from None
 
 
-def _checked(container: Any, header: float | None, split: bool, max_seconds: float) -> Iterator[NDArray[np.int16]]:
+def _checked(
+    container: Any, header: float | None, split: bool, max_seconds: float, check: Callable[[], None]
+) -> Iterator[NDArray[np.int16]]:
     stream = container.streams.best("audio")
     declared = _declared_seconds(container, stream) if header is None else header
     if declared is not None and declared > max_seconds:
@@ -60,6 +76,7 @@ def _checked(container: Any, header: float | None, split: bool, max_seconds: flo
         if samples > max_seconds * SAMPLE_RATE:
             raise _too_long(max_seconds)
         yield block
+    check()
     seconds = samples / SAMPLE_RATE
     if not samples:
         raise InvalidInput("the file has no audio in it", "file")

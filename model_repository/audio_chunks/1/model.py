@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import logging
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, Any
@@ -16,20 +18,20 @@ from talkies_kit import engine, wire
 from talkies_kit.engine import EngineConfig
 from talkies_kit.wire import InvalidInput
 
-from . import sources
+from . import ceiling, sources
 from .chunking import Chunk, chunks
 from .cutting import Knobs
 from .decoding import decode
+from .overseer import Overseer
 from .vad import Vad, load_session
+from .watched import Cancelled, Watched
 
 log = logging.getLogger("talkies")
 
 GATHER = 0.5
 """Seconds for which the first chunks of a file are kept back, to go to the engine together."""
-
-
-class Cancelled(Exception):
-    """Nobody waits for the answer any more."""
+_PARTING = 0.5
+"""Seconds for tritonserver to take what a process that ends has sent it."""
 
 
 class TritonPythonModel:
@@ -39,15 +41,17 @@ class TritonPythonModel:
         engine.die_with_parent()
         config = EngineConfig.parse(args)
         self._roots = sources.roots(config.parameters.get(wire.CONFIG_AUDIO_ROOTS, ""))
-        self._max_seconds = config.number("max_audio_seconds")
-        self._whole_up_to = config.number("vad_chunk_threshold")
+        self._path_key = os.environ.get(wire.PATH_KEY_VARIABLE, "")
+        self._max_seconds = config.number(wire.CONFIG_MAX_AUDIO_SECONDS)
+        self._whole_up_to = config.number(wire.CONFIG_VAD_CHUNK_THRESHOLD)
         self._knobs = Knobs.of(
-            threshold=config.number("vad_threshold"),
-            max_speech=config.number("vad_max_speech"),
-            min_silence_ms=config.number("vad_min_silence_ms"),
-            pad_ms=config.number("vad_speech_pad_ms"),
+            threshold=config.number(wire.CONFIG_VAD_THRESHOLD),
+            max_speech=config.number(wire.CONFIG_VAD_MAX_SPEECH),
+            min_silence_ms=config.number(wire.CONFIG_VAD_MIN_SILENCE_MS),
+            pad_ms=config.number(wire.CONFIG_VAD_SPEECH_PAD_MS),
         )
         self._session = load_session()
+        ceiling.lower()
 
     def execute(self, requests: Sequence[Any]) -> None:
         for request in requests:
@@ -57,25 +61,27 @@ class TritonPythonModel:
             except Cancelled:
                 pass
             except Exception as error:
-                fault = engine.fault_of(error, "decoding")
-                _send(sender, Chunk(np.zeros(0, np.int16), 0.0, -1, -1, 0.0), fault.dump())
+                _fail(sender, error)
             finally:
                 _close(sender)
 
     def _answer(self, request: Any, sender: Any) -> None:
         parameters = json.loads(request.parameters() or "{}")
         split = _is_split(str(parameters.get(wire.CHANNELS, wire.MONO)))
-        with self._open(request, str(parameters.get(wire.PATH, ""))) as file:
-            blocks = decode(file, split=split, max_seconds=self._max_seconds)
-            listeners = [Vad(self._session).probabilities for _ in range(2 if split else 1)]
-            found = chunks(
-                _until_cancelled(blocks, sender), listeners, self._knobs, split=split, whole_up_to=self._whole_up_to
-            )
-            for chunk in _gathered(found):
-                _send(sender, chunk)
+        if sender.is_cancelled():  # while it waited for its turn
+            return
+        with self._open(request, parameters) as opened:
+            file = Watched(opened)
+            with Overseer(file, sender.is_cancelled, lambda late: _leave(sender, late)):
+                blocks = _while_wanted(decode(file, split=split, max_seconds=self._max_seconds), file)
+                listeners = [Vad(self._session).probabilities for _ in range(2 if split else 1)]
+                found = chunks(blocks, listeners, self._knobs, split=split, whole_up_to=self._whole_up_to)
+                for chunk in _gathered(found):
+                    _send(sender, chunk)
 
-    def _open(self, request: Any, path: str) -> IO[bytes]:
-        if path:
+    def _open(self, request: Any, parameters: Mapping[str, Any]) -> IO[bytes]:
+        if path := str(parameters.get(wire.PATH, "")):
+            sources.check_key(str(parameters.get(wire.PATH_KEY, "")), self._path_key)
             return sources.open_file(path, self._roots)
         audio = pb.get_input_tensor_by_name(request, wire.AUDIO).as_numpy()
         if not audio.size:
@@ -101,15 +107,10 @@ def _gathered(found: Iterator[Chunk]) -> Iterator[Chunk]:
     yield from held
 
 
-def _until_cancelled(blocks: Iterator[NDArray[np.int16]], sender: Any) -> Iterator[NDArray[np.int16]]:
-    """`blocks`; raises Cancelled when the client has gone. Asked now and then: each time is a call to tritonserver."""
-    unasked = 0
+def _while_wanted(blocks: Iterator[NDArray[np.int16]], file: Watched) -> Iterator[NDArray[np.int16]]:
+    """`blocks`; raises Cancelled when the client has gone, also while what was read at once is listened to."""
     for block in blocks:
-        unasked += block.shape[1]
-        if unasked > 5 * wire.SAMPLE_RATE:
-            unasked = 0
-            if sender.is_cancelled():
-                raise Cancelled
+        file.check()
         yield block
 
 
@@ -123,6 +124,22 @@ def _send(sender: Any, chunk: Chunk, error: str = "") -> None:
         wire.ERROR: np.array([[error]], np.object_),
     }
     sender.send(pb.InferenceResponse([pb.Tensor(name, value) for name, value in tensors.items()]))
+
+
+def _fail(sender: Any, error: Exception) -> None:
+    fault = engine.fault_of(error, "decoding")
+    _send(sender, Chunk(np.zeros(0, np.int16), 0.0, -1, -1, 0.0), fault.dump())
+
+
+def _leave(sender: Any, late: InvalidInput | None) -> None:
+    """End this process, whose other thread does not come back; say why to who still waits for it."""
+    log.error("a file's header is computed without end: this process ends, another will be started")
+    if late:
+        with contextlib.suppress(Exception):
+            _fail(sender, late)
+    _close(sender)
+    time.sleep(_PARTING)
+    os._exit(1)
 
 
 def _close(sender: Any) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hmac
 import os
 import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
+from talkies_kit.beneath import open_beneath
+from talkies_kit.engine import is_want
 from talkies_kit.wire import InvalidInput
 
 
@@ -16,15 +19,23 @@ def roots(value: str) -> list[Path]:
     return [Path(os.path.realpath(root)) for root in value.split(os.pathsep) if root]
 
 
+def check_key(given: str, expected: str) -> None:
+    """Raises InvalidInput unless the key is that of the facade; any is, where none is expected."""
+    if expected and not hmac.compare_digest(given.encode(), expected.encode()):
+        raise InvalidInput("only talkies itself may name a path; send the file in AUDIO", "file")
+
+
 def open_file(path: str, allowed: Sequence[Path]) -> IO[bytes]:
     """The file at `path`. Raises InvalidInput when it is none, or its real place is outside `allowed`."""
     real = Path(os.path.realpath(path)) if path and "\0" not in path else None
-    if real is None or not any(real.is_relative_to(root) for root in allowed):
+    root = next((root for root in allowed if real and real.is_relative_to(root) and real != root), None)
+    if real is None or root is None:
         raise InvalidInput("the path lies outside the folders that this server reads audio from", "file")
     try:
-        # Not following a link that has been put there since; not waiting for the writer of a pipe.
-        descriptor = os.open(real, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = open_beneath(root, real)
     except OSError as error:
+        if is_want(error):
+            raise
         raise InvalidInput(f"the file cannot be opened ({error.strerror})", "file") from None
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)

@@ -6,13 +6,16 @@ FFmpeg trims that to the bytes that are there, and so hides a file that breaks o
 from __future__ import annotations
 
 import struct
-from typing import IO
+
+from .watched import Watched
 
 _UNKNOWN = 0x7F000000
 """Sizes from here on, and 0, are written by programs that do not know the size yet."""
+_MOST_CHUNKS = 100
+"""Before the sound; a file of empty ones would be walked for a minute."""
 
 
-def declared_seconds(file: IO[bytes]) -> float | None:
+def declared_seconds(file: Watched) -> float | None:
     """The length in seconds; None for what is no plain WAV file, or one whose writer did not know. Rewinds `file`."""
     file.seek(0)
     try:
@@ -23,12 +26,12 @@ def declared_seconds(file: IO[bytes]) -> float | None:
         file.seek(0)
 
 
-def _read(file: IO[bytes]) -> float | None:
+def _read(file: Watched) -> float | None:
     riff, _, kind = struct.unpack("<4sI4s", file.read(12))
     if (riff, kind) != (b"RIFF", b"WAVE"):
         return None
     bytes_per_second = 0
-    while True:
+    for _ in range(_MOST_CHUNKS):
         name, size = struct.unpack("<4sI", file.read(8))
         if name == b"data":
             return size / bytes_per_second if bytes_per_second and 0 < size < _UNKNOWN else None
@@ -36,3 +39,4 @@ def _read(file: IO[bytes]) -> float | None:
             bytes_per_second = struct.unpack_from("<I", file.read(16), 8)[0]
             file.seek(-16, 1)
         file.seek(size + size % 2, 1)
+    return None

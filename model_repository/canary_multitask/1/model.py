@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 
 from talkies_kit import nemo
-from talkies_kit.asr import AsrModel, Speech, Transcript, known_language
+from talkies_kit.asr import AsrModel, Hypothesis, Stretch, known_language
 from talkies_kit.engine import EngineConfig
 
 DEFAULT = "en"
@@ -21,8 +21,8 @@ class TritonPythonModel(AsrModel):
         self._languages = set(self._model.tokenizer.tokenizers_dict) - {_NO_LANGUAGE}
         self.transcribe([nemo.SILENCE])
 
-    def group(self, speech: Speech) -> Hashable:
-        options = speech.options
+    def group(self, stretch: Stretch) -> tuple[str, str, bool]:
+        options = stretch.options
         source = known_language(options.language or DEFAULT, self._languages)
         target = source
         if options.task == "translate":
@@ -30,12 +30,12 @@ class TritonPythonModel(AsrModel):
         # Words of a translation were not spoken at any time.
         return source, target, source == target and not options.text_only
 
-    def transcribe(self, batch: Sequence[Speech]) -> Sequence[Transcript]:
+    def transcribe(self, batch: Sequence[Stretch]) -> Sequence[Hypothesis]:
         source, target, timed = self.group(batch[0])
         hypotheses = nemo.run(
             self._model, batch, source_lang=source, target_lang=target, pnc="yes", timestamps=timed or None
         )
         return [
-            Transcript(source, nemo.segments(hypothesis, speech))
-            for speech, hypothesis in zip(batch, hypotheses, strict=True)
+            Hypothesis(source, nemo.segments(hypothesis, stretch))
+            for stretch, hypothesis in zip(batch, hypotheses, strict=True)
         ]

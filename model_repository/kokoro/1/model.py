@@ -13,8 +13,7 @@ import sentencex
 from numpy.typing import NDArray
 from talkies_kit.engine import EngineConfig
 from talkies_kit.splitting import Break, pieces, sentences
-from talkies_kit.tts import Pcm, Piece, Speech, TtsModel
-from talkies_kit.wire import InvalidInput
+from talkies_kit.tts import Pcm, Speech, TtsModel, Utterance, nothing, unspoken
 
 from . import audio
 from .vocabulary import Vocabulary, is_audible
@@ -35,6 +34,7 @@ class TritonPythonModel(TtsModel):
 
     def load(self, config: EngineConfig) -> None:
         folder = config.weights
+        self._rate = config.sample_rate
         with ThreadPoolExecutor(1) as pool:
             runtime = pool.submit(_load_runtime, folder, config)  # beside the imports, which take longer
             from .g2p import phonemes
@@ -45,7 +45,7 @@ class TritonPythonModel(TtsModel):
         if not self._voices.names():
             raise RuntimeError("kokoro has no voices")
 
-    def synthesize(self, speech: Speech) -> Iterator[Piece]:
+    def synthesize(self, speech: Speech) -> Iterator[Utterance]:
         style = self._voices.style(speech.voice)
         language = language_of(speech.voice, speech.language)
         # Slow speech is long audio, and long audio is what a call's memory goes with.
@@ -53,18 +53,24 @@ class TritonPythonModel(TtsModel):
         pause = 0.0
         spoken = False
         for sentence in sentences(speech.text, partial(sentencex.segment, language.partition("-")[0])):
+            if sentence is None:
+                yield nothing
+                continue
             known = self._vocabulary.known(self._phonemes(sentence.text, language)).strip()
-            for piece in filter(is_audible, map(str.strip, pieces(known, limit))):
+            audible = [piece for piece in map(str.strip, pieces(known, limit)) if is_audible(piece)]
+            if not audible:
+                yield nothing
+            for piece in audible:
                 yield partial(self._say, piece, style[len(piece) - 1], speech.speed, pause / speech.speed)
                 spoken = True
                 pause = PAUSES[Break.CLAUSE]
             pause = PAUSES[sentence.end]
         if not spoken:
-            raise InvalidInput("input has nothing in it that can be spoken", "input")
+            yield unspoken(speech.text, self._rate)
 
     def _say(self, phonemes: str, style: NDArray[np.float32], speed: float, pause: float) -> Iterator[Pcm]:
         """`pause` seconds of silence, then the phonemes."""
-        yield audio.pcm(audio.trimmed(self._runtime(phonemes, style, speed)), pause)
+        yield audio.pcm(audio.trimmed(self._runtime(phonemes, style, speed), self._rate), pause, self._rate)
 
 
 def _load_runtime(folder: Path, config: EngineConfig) -> tuple[Runtime, Vocabulary, Voices]:

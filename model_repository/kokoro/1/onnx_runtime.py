@@ -33,4 +33,5 @@ class OnnxKokoro:
             "speed": np.array([speed], np.float32),
         }
         options = self._shrink if len(phonemes) > LONG * speed else None
-        return self._session.run(None, inputs, options)[0]
+        samples: NDArray[np.float32] = self._session.run(None, inputs, options)[0]
+        return samples

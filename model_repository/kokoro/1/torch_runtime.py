@@ -22,9 +22,11 @@ class TorchKokoro:
 
     def __call__(self, phonemes: str, style: NDArray[np.float32], speed: float) -> NDArray[np.float32]:
         """Samples (FP32, 24 kHz) of at most 510 known phonemes in a style, FP32[256]."""
-        return self._model(phonemes, torch.from_numpy(style)[None], speed).numpy()
+        samples: NDArray[np.float32] = self._model(phonemes, torch.from_numpy(style)[None], speed).numpy()
+        return samples
 
 
 def read_voice(path: Path) -> NDArray[np.float32]:
     """The numbers of a voice file of the published weights."""
-    return torch.load(path, map_location="cpu", weights_only=True).numpy()
+    numbers: NDArray[np.float32] = torch.load(path, map_location="cpu", weights_only=True).numpy()
+    return numbers

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 
 from talkies_kit import nemo
-from talkies_kit.asr import AsrModel, Speech, Transcript, refuse_translation
+from talkies_kit.asr import AsrModel, Hypothesis, Stretch, refuse_translation
 from talkies_kit.engine import EngineConfig
 
 from .phrases import phrases
@@ -22,17 +22,17 @@ class TritonPythonModel(AsrModel):
         self._phrases: tuple[str, ...] | None = None
         self.transcribe([nemo.SILENCE])
 
-    def group(self, speech: Speech) -> Hashable:
-        refuse_translation(speech.options)
-        return phrases(speech.options.prompt)
+    def group(self, stretch: Stretch) -> Hashable:
+        refuse_translation(stretch.options)
+        return phrases(stretch.options.prompt)
 
-    def transcribe(self, batch: Sequence[Speech]) -> Sequence[Transcript]:
+    def transcribe(self, batch: Sequence[Stretch]) -> Sequence[Hypothesis]:
         self._listen_for(phrases(batch[0].options.prompt))
         hypotheses = nemo.run(self._model, batch, timestamps=True)
         # The model does not say which of its languages it heard.
         return [
-            Transcript(speech.options.language, nemo.segments(hypothesis, speech))
-            for speech, hypothesis in zip(batch, hypotheses, strict=True)
+            Hypothesis(stretch.options.language, nemo.segments(hypothesis, stretch))
+            for stretch, hypothesis in zip(batch, hypotheses, strict=True)
         ]
 
     def _listen_for(self, wanted: tuple[str, ...]) -> None:

@@ -13,12 +13,11 @@ import numpy as np
 import sentencex
 from talkies_kit import engine, wire
 from talkies_kit.engine import EngineConfig
-from talkies_kit.tts import Pcm, Piece, Speech, TtsModel
+from talkies_kit.tts import Pcm, Speech, TtsModel, Utterance, nothing, unspoken
 from talkies_kit.wire import InvalidInput, Sampling
 
 from .languages import LABELS, code_of
 from .prompts import Prompts
-from .references import SAMPLE_RATE
 from .utterances import utterances
 
 COLDEST = 0.01
@@ -33,11 +32,6 @@ class TritonPythonModel(TtsModel):
 
     def load(self, config: EngineConfig) -> None:
         on_cpu = config.device == "cpu"
-        if on_cpu and config.parameters[wire.CONFIG_ALLOW_CPU] != "true":
-            raise RuntimeError(
-                "voice cloning needs an NVIDIA GPU with CUDA and there is none; "
-                "TALKIES_QWEN3_ALLOW_CPU=true runs it on the CPU, slowly"
-            )
         folder = config.weights
         engine.use_utf8()
         from . import library
@@ -50,10 +44,12 @@ class TritonPythonModel(TtsModel):
         special = [token for token in self._model.model.processor.tokenizer.get_added_vocab() if token[0] == "<"]
         self._special = re.compile("|".join(map(re.escape, special)))
         folders = [Path(folder) for folder in config.parameters[wire.CONFIG_VOICE_FOLDERS].split(os.pathsep)]
-        self._prompts = Prompts(self._model.model, self._clean, folders)
-        self._warm_up()
+        language = config.parameters.get(wire.CONFIG_DEFAULT_LANGUAGE, "en")
+        self._prompts = Prompts(self._model.model, self._clean, folders, config.sample_rate, language)
+        self._rate = config.sample_rate
+        self._warm_up(config.sample_rate)
 
-    def synthesize(self, speech: Speech) -> Iterator[Piece]:
+    def synthesize(self, speech: Speech) -> Iterator[Utterance]:
         reference = self._prompts.reference(speech.voice)
         language = code_of(speech.language) if speech.language else reference.language
         if language is None:
@@ -64,10 +60,13 @@ class TritonPythonModel(TtsModel):
         spoken = False
         segment = partial(sentencex.segment, "en" if language == "auto" else language)
         for text in utterances(self._clean(speech.text), segment):
+            if text is None:
+                yield nothing
+                continue
             yield partial(self._say, text, language, prompt, speech.sampling)
             spoken = True
         if not spoken:
-            raise InvalidInput("input has nothing in it that can be spoken", "input")
+            yield unspoken(speech.text, self._rate)
 
     def _say(self, text: str, language: str, prompt: list[Any], sampling: Sampling) -> Iterator[Pcm]:
         drawn = sampling.temperature is None or sampling.temperature >= COLDEST
@@ -91,9 +90,9 @@ class TritonPythonModel(TtsModel):
         ):
             yield (np.clip(samples, -1, 1) * 32767).astype(np.int16)
 
-    def _warm_up(self) -> None:
-        noise = np.random.default_rng(0).normal(0, 0.1, SAMPLE_RATE).astype(np.float32)
-        prompt = self._model.model.create_voice_clone_prompt(ref_audio=(noise, SAMPLE_RATE), x_vector_only_mode=True)
+    def _warm_up(self, rate: int) -> None:
+        noise = np.random.default_rng(0).normal(0, 0.1, rate).astype(np.float32)
+        prompt = self._model.model.create_voice_clone_prompt(ref_audio=(noise, rate), x_vector_only_mode=True)
         for _ in self._say("Ready.", "auto", prompt, Sampling(max_new_tokens=2)):
             pass
 

@@ -14,7 +14,6 @@ from talkies_kit.wire import InvalidInput
 
 from .languages import LABELS, code_of
 
-SAMPLE_RATE = 24_000
 """Of the speaker encoder and of the codec."""
 SHORTEST, LONGEST = 1.0, 60.0
 """Seconds. Longer ones would leave too few places for the speech; 10 to 30 s are best."""
@@ -37,18 +36,19 @@ class Reference:
     """ISO 639-1 code or "auto"."""
 
     @classmethod
-    def read(cls, voice: str, clip: Clip) -> Reference:
+    def read(cls, voice: str, clip: Clip, language: str) -> Reference:
+        """`language` is the code of one that does not say it."""
         if clip.wav.stat().st_size > _MAX_BYTES:
             raise _useless(voice, f"its file is larger than {_MAX_BYTES >> 20} MiB")
         text = _words(voice, clip.text.read_bytes()) if clip.text else ""
         label = _words(voice, clip.language.read_bytes()) if clip.language else ""
-        language = code_of(label or "en")
-        if language is None:
+        spoken = code_of(label or language)
+        if spoken is None:
             raise _useless(voice, f"its .lang file says {label[:64]!r}, which is none of {', '.join(LABELS.values())}")
-        return cls(voice, clip.wav.read_bytes(), text, language)
+        return cls(voice, clip.wav.read_bytes(), text, spoken)
 
-    def samples(self) -> NDArray[np.float32]:
-        """The clip, mono at SAMPLE_RATE."""
+    def samples(self, to: int) -> NDArray[np.float32]:
+        """The clip, FP32 mono at `to` Hz. Raises InvalidInput when it is of no use."""
         try:
             with soundfile.SoundFile(io.BytesIO(self.wav)) as sound:
                 rate = sound.samplerate
@@ -64,7 +64,7 @@ class Reference:
             raise _useless(self.voice, "there is nothing to be heard in it")
         if self.text:
             samples = np.pad(samples, (0, int(_PAUSE * rate)))
-        return np.asarray(soxr.resample(samples, rate, SAMPLE_RATE), np.float32)
+        return np.asarray(soxr.resample(samples, rate, to), np.float32)
 
 
 def _words(voice: str, content: bytes) -> str:

@@ -6,9 +6,9 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
 
 from faster_whisper.tokenizer import Tokenizer
-from talkies_kit.asr import AsrModel, Samples, Speech, Transcript, known_language
+from talkies_kit.asr import AsrModel, Hypothesis, Samples, Stretch, known_language
 from talkies_kit.engine import EngineConfig
-from talkies_kit.wire import SAMPLE_RATE, Segment
+from talkies_kit.wire import SAMPLE_RATE, Confidence, Segment
 
 from . import words
 from .decoder import WINDOW, Decoder, Encoded
@@ -16,7 +16,7 @@ from .evidence import Evidence
 from .loading import load_model
 from .loudness import tightened
 from .sentences import sentences
-from .timeline import Piece, split
+from .timeline import Span, split
 
 BEAM_SIZE = 5
 SHORTEST_REST = 1.0
@@ -27,7 +27,7 @@ SHORTEST_REST = 1.0
 class _Job:
     """A stretch of speech under way, and how much of it has been heard."""
 
-    speech: Speech
+    stretch: Stretch
     language: str
     heard: float = 0.0
     segments: list[Segment] = field(default_factory=list)
@@ -35,11 +35,11 @@ class _Job:
     @property
     def window(self) -> float:
         """Seconds of the next window."""
-        return min(self.speech.seconds - self.heard, WINDOW)
+        return min(self.stretch.seconds - self.heard, WINDOW)
 
     @property
     def open(self) -> bool:
-        return self.speech.seconds - self.heard >= SHORTEST_REST or not self.heard
+        return self.stretch.seconds - self.heard >= SHORTEST_REST or not self.heard
 
 
 class TritonPythonModel(AsrModel):
@@ -50,50 +50,56 @@ class TritonPythonModel(AsrModel):
         self._decoder = Decoder(self._model, BEAM_SIZE)
         self._evidence = Evidence()
 
-    def group(self, speech: Speech) -> Hashable:
-        options = speech.options
-        self._language(speech)  # or it is refused
-        return options.prompt, options.temperature, speech.seconds > WINDOW
+    def group(self, stretch: Stretch) -> Hashable:
+        options = stretch.options
+        self._language(stretch)  # or it is refused
+        return options.prompt, options.temperature, stretch.seconds > WINDOW
 
-    def transcribe(self, batch: Sequence[Speech]) -> Sequence[Transcript]:
-        jobs = [_Job(speech, self._language(speech)) for speech in batch]
+    def transcribe(self, batch: Sequence[Stretch]) -> Sequence[Hypothesis]:
+        jobs = [_Job(stretch, self._language(stretch)) for stretch in batch]
         while todo := [job for job in jobs if job.open]:
             self._next_windows(todo)
-        return [Transcript(job.language, job.segments) for job in jobs]
+        return [Hypothesis(job.language, job.segments) for job in jobs]
 
-    def _language(self, speech: Speech) -> str:
+    def _language(self, stretch: Stretch) -> str:
         """What was named, empty for what is to be detected. Raises InvalidInput."""
-        asked = speech.options.language
+        asked = stretch.options.language
         return known_language(asked, self._decoder.languages) if asked else ""
 
     def _next_windows(self, jobs: Sequence[_Job]) -> None:
         windows = []
         for job in jobs:
             begin = round(job.heard * SAMPLE_RATE)
-            windows.append(job.speech.samples[begin : begin + round(WINDOW * SAMPLE_RATE)])
+            windows.append(job.stretch.samples[begin : begin + round(WINDOW * SAMPLE_RATE)])
         encoded = self._decoder.encode(windows)
         self._detect(jobs, encoded)
-        tokenizers = [self._decoder.tokenizer(job.language, job.speech.options.task) for job in jobs]
-        options = jobs[0].speech.options
+        tokenizers = [self._decoder.tokenizer(job.language, job.stretch.options.task) for job in jobs]
+        options = jobs[0].stretch.options
         # Whisper does better and faster without timestamps; they are needed where it must go on after the window.
-        timestamps = jobs[0].speech.seconds > WINDOW
+        timestamps = jobs[0].stretch.seconds > WINDOW
         texts = self._decoder.decode(encoded, tokenizers, options.prompt, options.temperature, timestamps=timestamps)
-        found: list[list[Piece]] = []
+        found: list[list[Span]] = []
         heard: list[float] = []
         for job, text, tokenizer in zip(jobs, texts, tokenizers, strict=True):
-            pieces, until = split(text.tokens, tokenizer.timestamp_begin, tokenizer.eot, job.window)
-            found.append([] if text.silent else pieces)
+            spans, until = split(text.tokens, tokenizer.timestamp_begin, tokenizer.eot, job.window)
+            found.append([] if text.silent else spans)
             heard.append(job.window if text.silent else until)
         segments = self._segments(jobs, encoded, tokenizers, found, windows)
         for i, job in enumerate(jobs):
-            job.segments += [segment.shifted(job.heard) for segment in segments[i] if segment.text.strip()]
+            # Of the window, as in openai-whisper: all that was decoded together has the same.
+            confidence = Confidence(texts[i].log_probability, texts[i].compression, texts[i].no_speech)
+            job.segments += [
+                replace(segment.shifted(job.heard), confidence=confidence)
+                for segment in segments[i]
+                if segment.text.strip()
+            ]
             job.heard += heard[i] or job.window
 
     def _detect(self, jobs: Sequence[_Job], encoded: Encoded) -> None:
         """Fill in the languages that nobody has named."""
-        names = [job.speech.file or f"\0{i}" for i, job in enumerate(jobs)]
+        names = [job.stretch.file or f"\0{i}" for i, job in enumerate(jobs)]
         for job in jobs:
-            job.language = job.language or self._evidence.settled(job.speech.file)
+            job.language = job.language or self._evidence.settled(job.stretch.file)
         unknown = [i for i, job in enumerate(jobs) if not job.language]
         if not unknown:
             return
@@ -101,23 +107,23 @@ class TritonPythonModel(AsrModel):
             self._evidence.add(names[i], probabilities, jobs[i].window)
         for i in unknown:
             jobs[i].language = self._evidence.language(names[i])
-        self._evidence.forget([names[i] for i in unknown if not jobs[i].speech.file])
+        self._evidence.forget([names[i] for i in unknown if not jobs[i].stretch.file])
 
     def _segments(
         self,
         jobs: Sequence[_Job],
         encoded: Encoded,
         tokenizers: Sequence[Tokenizer],
-        found: Sequence[Sequence[Piece]],
+        found: Sequence[Sequence[Span]],
         windows: Sequence[Samples],
     ) -> list[list[Segment]]:
         segments = [
-            [Segment(piece.start, piece.end, tokenizer.decode(list(piece.tokens))) for piece in pieces]
-            for tokenizer, pieces in zip(tokenizers, found, strict=True)
+            [Segment(span.start, span.end, tokenizer.decode(list(span.tokens))) for span in spans]
+            for tokenizer, spans in zip(tokenizers, found, strict=True)
         ]
         groups: dict[Tokenizer, list[int]] = {}
         for i, job in enumerate(jobs):
-            if found[i] and not job.speech.options.text_only:
+            if found[i] and not job.stretch.options.text_only:
                 groups.setdefault(tokenizers[i], []).append(i)
         for tokenizer, rows in groups.items():
             aligned = words.align(
@@ -125,5 +131,5 @@ class TritonPythonModel(AsrModel):
             )
             for i, spoken in zip(rows, aligned, strict=True):
                 made = sentences(tightened(spoken, windows[i]))
-                segments[i] = made if jobs[i].speech.options.word_timestamps else [replace(s, words=()) for s in made]
+                segments[i] = made if jobs[i].stretch.options.word_timestamps else [replace(s, words=()) for s in made]
         return segments

@@ -10,7 +10,7 @@ PRECISION = 0.02
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class Span:
     """Text between two timestamps; times in seconds, 0 <= start <= end."""
 
     start: float
@@ -19,13 +19,13 @@ class Piece:
     """Text only."""
 
 
-def split(tokens: Sequence[int], timestamp_begin: int, eot: int, seconds: float) -> tuple[list[Piece], float]:
-    """The pieces of a window of `seconds` of audio, and up to where the model has heard it.
+def split(tokens: Sequence[int], timestamp_begin: int, eot: int, seconds: float) -> tuple[list[Span], float]:
+    """The spans of a window of `seconds` of audio, and up to where the model has heard it.
 
     No text token is lost: what has no timestamps gets the window's ends. A pair of timestamps at the end means that
     speech goes on after it; anything else, that the whole window was heard.
     """
-    pieces: list[Piece] = []
+    spans: list[Span] = []
     text: list[int] = []
     start = 0.0
     for token in tokens:
@@ -34,10 +34,10 @@ def split(tokens: Sequence[int], timestamp_begin: int, eot: int, seconds: float)
         elif token >= timestamp_begin:
             time = min((token - timestamp_begin) * PRECISION, seconds)
             if text:
-                pieces.append(Piece(start, max(start, time), tuple(text)))
+                spans.append(Span(start, max(start, time), tuple(text)))
                 text = []
-            start = max(time, pieces[-1].end if pieces else 0.0)
+            start = max(time, spans[-1].end if spans else 0.0)
     if text:
-        pieces.append(Piece(start, seconds, tuple(text)))
-    unfinished = pieces and len(tokens) >= 2 and min(tokens[-2:]) >= timestamp_begin
-    return pieces, start if unfinished else seconds
+        spans.append(Span(start, seconds, tuple(text)))
+    unfinished = spans and len(tokens) >= 2 and min(tokens[-2:]) >= timestamp_begin
+    return spans, start if unfinished else seconds

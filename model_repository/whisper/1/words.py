@@ -10,7 +10,7 @@ from faster_whisper import WhisperModel
 from faster_whisper.tokenizer import Tokenizer
 from talkies_kit.wire import Word
 
-from .timeline import Piece
+from .timeline import Span
 
 _FRAMES = 100
 """Feature frames per second."""
@@ -23,25 +23,25 @@ def align(
     model: WhisperModel,
     tokenizer: Tokenizer,
     storage: Any,
-    windows: Sequence[Sequence[Piece]],
+    windows: Sequence[Sequence[Span]],
     seconds: Sequence[float],
 ) -> list[list[Word]]:
-    """Per window its words; windows are of one language and task, and none is without pieces.
+    """Per window its words; windows are of one language and task, and none is without spans.
 
     faster-whisper mends implausible first words by the end of the segment before, and takes all for one file. So the
     windows are laid one after the other, 30 s apart, and moved back.
     """
-    laid = [
+    laid: list[list[dict[str, Any]]] = [
         [
             {
                 "seek": round(k * _WINDOW * _FRAMES),
-                "start": piece.start + k * _WINDOW,
-                "end": piece.end + k * _WINDOW,
-                "tokens": list(piece.tokens),
+                "start": span.start + k * _WINDOW,
+                "end": span.end + k * _WINDOW,
+                "tokens": list(span.tokens),
             }
-            for piece in pieces
+            for span in spans
         ]
-        for k, pieces in enumerate(windows)
+        for k, spans in enumerate(windows)
     ]
     frames = [min(ceil(s * _FRAMES), round(_WINDOW * _FRAMES)) for s in seconds]
     model.add_word_timestamps(laid, tokenizer, storage, frames, _PREPENDED, _APPENDED, 0.0)

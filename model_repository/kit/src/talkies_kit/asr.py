@@ -1,4 +1,4 @@
-"""Base class of the ASR engines: chunks of many requests in, transcripts out, faults as data."""
+"""Base class of the ASR engines: chunks of many requests in, hypotheses out, faults as data."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Samples = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
-class Speech:
+class Stretch:
     """A stretch of a file to transcribe. `samples` is never empty."""
 
     samples: Samples
@@ -35,8 +35,8 @@ class Speech:
 
 
 @dataclass(frozen=True, slots=True)
-class Transcript:
-    """What was said in a `Speech`; times in seconds from its first sample."""
+class Hypothesis:
+    """What was said in a `Stretch`; times in seconds from its first sample."""
 
     language: str
     """ISO 639-1 code of what was spoken."""
@@ -59,11 +59,11 @@ def refuse_translation(options: AsrOptions) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Chunk:
-    speech: Speech
+    stretch: Stretch
     start: float
 
 
-_Answer = Transcript | Fault
+_Answer = Hypothesis | Fault
 
 
 class AsrModel(ABC):
@@ -77,47 +77,49 @@ class AsrModel(ABC):
         """Load the weights and warm up. Raises RuntimeError with one sentence when that cannot work."""
 
     @abstractmethod
-    def transcribe(self, batch: Sequence[Speech]) -> Sequence[Transcript]:
+    def transcribe(self, batch: Sequence[Stretch]) -> Sequence[Hypothesis]:
         """One transcript per stretch, in order. Raises InvalidInput when the options of one of them cannot be met.
 
         All of `batch` share what `group` says. It holds 1 to `max_batch_size` stretches of any files.
         """
 
-    def group(self, speech: Speech) -> Hashable:
+    def group(self, stretch: Stretch) -> Hashable:
         """What stretches must have in common to be in one batch: all options, unless an engine can mix some."""
-        return speech.options
+        return stretch.options
 
     def initialize(self, args: Mapping[str, str]) -> None:
         engine.die_with_parent()
-        self.load(EngineConfig.parse(args))
+        config = EngineConfig.parse(args)
+        config.check_device()
+        self.load(config)
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Answer every request; never raises and never answers with a Triton error."""
-        answers: list[_Answer] = [Transcript("", ())] * len(requests)
+        answers: list[_Answer] = [Hypothesis("", ())] * len(requests)
         chunks: dict[int, _Chunk] = {}
         groups: dict[Hashable, list[int]] = {}
         for i, request in enumerate(requests):
             try:
                 if not request.is_cancelled() and (chunk := _read(request)):
-                    groups.setdefault(self.group(chunk.speech), []).append(i)
+                    groups.setdefault(self.group(chunk.stretch), []).append(i)
                     chunks[i] = chunk
             except Exception as error:
                 answers[i] = engine.fault_of(error, "transcription")
         for indices in groups.values():
-            results = self._answers([chunks[i].speech for i in indices])
+            results = self._answers([chunks[i].stretch for i in indices])
             for i, answer in zip(indices, results, strict=True):
                 answers[i] = _shifted(answer, chunks[i].start)
         return [_response(answer) for answer in answers]
 
-    def _answers(self, batch: Sequence[Speech]) -> list[_Answer]:
+    def _answers(self, batch: Sequence[Stretch]) -> list[_Answer]:
         try:
-            transcripts = list(self.transcribe(batch))
-            if len(transcripts) != len(batch):
-                raise RuntimeError(f"{len(batch)} stretches made {len(transcripts)} transcripts")
-            return [*transcripts]
+            hypotheses = list(self.transcribe(batch))
+            if len(hypotheses) != len(batch):
+                raise RuntimeError(f"{len(batch)} stretches made {len(hypotheses)} hypotheses")
+            return [*hypotheses]
         except Exception as error:
             if len(batch) > 1:  # one stretch must not spoil the others
-                return [answer for speech in batch for answer in self._answers([speech])]
+                return [answer for stretch in batch for answer in self._answers([stretch])]
             return [engine.fault_of(error, "transcription")]
 
 
@@ -128,14 +130,14 @@ def _read(request: Any) -> _Chunk | None:
     options = AsrOptions.from_parameters(json.loads(request.parameters() or "{}"))
     if not pcm.size:
         return None
-    speech = Speech(pcm.astype(np.float32) / 32768, options, request.request_id())
-    return _Chunk(speech, 0.0 if start is None else float(start.as_numpy().reshape(-1)[0]))
+    stretch = Stretch(pcm.astype(np.float32) / 32768, options, request.request_id())
+    return _Chunk(stretch, 0.0 if start is None else float(start.as_numpy().reshape(-1)[0]))
 
 
 def _shifted(answer: _Answer, seconds: float) -> _Answer:
     if isinstance(answer, Fault):
         return answer
-    return Transcript(answer.language, [segment.shifted(seconds) for segment in answer.segments])
+    return Hypothesis(answer.language, [segment.shifted(seconds) for segment in answer.segments])
 
 
 def _response(answer: _Answer) -> Any:

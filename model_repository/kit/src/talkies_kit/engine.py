@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import locale
 import logging
@@ -26,14 +27,13 @@ class EngineConfig:
     name: str
     parameters: Mapping[str, str]
     """The string parameters of `config.pbtxt`."""
-    max_batch_size: int
 
     @classmethod
     def parse(cls, args: Mapping[str, str]) -> EngineConfig:
         """`args` as Triton passes them to `TritonPythonModel.initialize`."""
         config = json.loads(args["model_config"])
         parameters = {key: value["string_value"] for key, value in config.get("parameters", {}).items()}
-        return cls(config["name"], parameters, int(config.get("max_batch_size", 0)))
+        return cls(config["name"], parameters)
 
     @property
     def weights(self) -> Path:
@@ -49,22 +49,57 @@ class EngineConfig:
         return self.parameters.get(wire.CONFIG_DEVICE, "cpu")
 
     @property
+    def sample_rate(self) -> int:
+        """Of a TTS engine's PCM, in Hz, as its family.toml has it."""
+        return int(self.parameters[wire.CONFIG_SAMPLE_RATE])
+
+    @property
     def cpu_threads(self) -> int:
         """Threads for work on the CPU, at least 1."""
         return int(self.parameters.get(wire.CONFIG_CPU_THREADS, "0")) or len(os.sched_getaffinity(0))
+
+    def check_device(self) -> None:
+        """Raises RuntimeError for an engine that is too slow on the CPU, unless the operator allows it."""
+        if self.device == "cpu" and self.parameters.get(wire.CONFIG_REFUSE_CPU) == "true":
+            raise RuntimeError(
+                f"{self.name.removesuffix('.engine')} needs an NVIDIA GPU with CUDA and there is none; "
+                "TALKIES_ALLOW_SLOW_CPU=true runs it on the CPU, slowly"
+            )
 
     def number(self, name: str) -> float:
         """The numeric parameter `name`; its default is the setting's."""
         return float(self.parameters[name])
 
 
+_WANTS = frozenset(
+    {errno.ENOMEM, errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.EIO, errno.EAGAIN}
+)
+
+
+def is_want(error: BaseException) -> bool:
+    """Whether the machine lacks something that it may have in a moment: that is no file's and no client's fault.
+
+    A MemoryError, or what has such an errno, as FFmpeg's errors do too.
+    """
+    return isinstance(error, MemoryError) or getattr(error, "errno", None) in _WANTS
+
+
 def fault_of(error: Exception, work: str) -> Fault:
     """The fault to answer with when `work` ("transcription") raised `error`; ours are logged, the caller's are not."""
     if isinstance(error, InvalidInput):
         return Fault(FaultCode.INVALID, str(error), error.param)
+    if is_want(error):
+        log.error("%s lacks what it needs: %s", work, _errno_name(error))
+        return Fault(FaultCode.UNAVAILABLE, f"the machine is out of memory, disk or files for {work}; try again")
     # Without the message, which may quote what was said or to be spoken; that never goes to the log or to the caller.
     log.error("%s failed: %s\n%s", work, type(error).__name__, "".join(traceback.format_tb(error.__traceback__)))
     return Fault(FaultCode.INTERNAL, f"{work} failed ({type(error).__name__}); the server's log says where")
+
+
+def _errno_name(error: BaseException) -> str:
+    """ENOMEM and so on; without the message, which may have a path in it."""
+    number = getattr(error, "errno", None) or errno.ENOMEM
+    return errno.errorcode.get(number, str(number))
 
 
 def use_utf8() -> None:

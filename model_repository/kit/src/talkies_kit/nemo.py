@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 
 from talkies_kit import engine
-from talkies_kit.asr import Samples, Speech
+from talkies_kit.asr import Samples, Stretch
 from talkies_kit.engine import EngineConfig
 from talkies_kit.wire import SAMPLE_RATE, AsrOptions, Segment, Word
 
-SILENCE = Speech(np.zeros(SAMPLE_RATE, np.float32), AsrOptions(), "")
+SILENCE = Stretch(np.zeros(SAMPLE_RATE, np.float32), AsrOptions(), "")
 """A second of it, to warm up with."""
 
 _OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "WANDB_MODE": "disabled"}
@@ -64,9 +64,9 @@ def give_back_memory() -> None:
     ctypes.CDLL(None).malloc_trim(0)
 
 
-def run(model: Any, batch: Sequence[Speech], **options: Any) -> list[Any]:
+def run(model: Any, batch: Sequence[Stretch], **options: Any) -> list[Any]:
     """NeMo's hypotheses for the batch, in order."""
-    audio = [padded(speech.samples) for speech in batch]
+    audio = [padded(stretch.samples) for stretch in batch]
     return list(model.transcribe(audio, batch_size=len(audio), num_workers=0, verbose=False, **options))
 
 
@@ -75,24 +75,24 @@ def padded(samples: Samples) -> Samples:
     return np.pad(samples, (0, max(0, SAMPLE_RATE - len(samples))))
 
 
-def segments(hypothesis: Any, speech: Speech) -> list[Segment]:
-    """The sentences of a hypothesis, with their words if asked for; one over all the speech if it has no times.
+def segments(hypothesis: Any, stretch: Stretch) -> list[Segment]:
+    """The sentences of a hypothesis, with their words if asked for; one over all the stretch if it has no times.
 
-    Times are within the speech and never go back.
+    Times are within the stretch and never go back.
     """
     text = hypothesis.text.strip()
     stamps = hypothesis.timestamp if isinstance(hypothesis.timestamp, dict) else {}
     if not text or not stamps.get("segment"):
-        return [Segment(0.0, speech.seconds, text)] if text else []
+        return [Segment(0.0, stretch.seconds, text)] if text else []
     words: list[Word] = []
     for stamp in stamps["word"]:
         if not stamp["word"].strip():
             continue
-        start = min(max(stamp["start"], words[-1].start if words else 0.0), speech.seconds)
-        words.append(Word(stamp["word"], start, min(max(stamp["end"], start), speech.seconds)))
+        start = min(max(stamp["start"], words[-1].start if words else 0.0), stretch.seconds)
+        words.append(Word(stamp["word"], start, min(max(stamp["end"], start), stretch.seconds)))
     found, rest = [], iter(words)
     for stamp in stamps["segment"]:
         if own := tuple(islice(rest, len(stamp["segment"].split()))):
-            asked = own if speech.options.word_timestamps else ()
+            asked = own if stretch.options.word_timestamps else ()
             found.append(Segment(own[0].start, own[-1].end, stamp["segment"].strip(), asked))
     return found

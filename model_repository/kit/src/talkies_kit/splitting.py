@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
+
+from talkies_kit.reading import is_spoken, readable, windows
 
 Segmenter = Callable[[str], Iterable[str]]
 """Cuts one line into sentences; concatenated they are the line again."""
@@ -29,42 +30,81 @@ class Sentence:
     end: Break
 
 
+MAX_LINE = 4000
+"""Characters after which a line is cut into sentences although it goes on."""
 MAX_SENTENCE = 1000
 """Characters; so that text without any full stop is spoken from its start, not after it was read to its end."""
 
-# Emoji and what only modifies them, control characters: nothing that a reader says aloud. The zero-width joiner goes
-# only with an emoji, Hindi needs it.
-UNSPOKEN = re.compile(
-    r"(?:[\u2600-\u27bf\U0001f000-\U0001faff]\u200d?)+|[\ufe0f\u20e3\x00-\x08\x0e-\x1b\x7f\x80-\x84\x86-\x9f]"
-)
-SPACE = re.compile(r"\s+")
 # Too short to stand alone: an abbreviation the segmenter does not know ("M. Dupont"), an initial, a list item's number.
 FRAGMENT = re.compile(r"\W*(?:[^\W\d_]{1,3}|\d{1,3})[.)]\s*")
 CUTS = ("!.?…।。！？", ":;：；", ",—，、", " ")  # noqa: RUF001 - the full-width ones are meant
 """Where a sentence may be cut, best first; the cut comes after the character."""
 
 
-def sentences(text: str, segment: Segmenter) -> Iterator[Sentence]:
-    """The sentences of `text`, in order; dropped are only emoji, control characters and extra space."""
-    lines = (SPACE.sub(" ", line).strip() for line in UNSPOKEN.sub(" ", text).splitlines())
-    for filled, paragraph in itertools.groupby(lines, key=bool):
-        if filled:
-            found = [sentence for line in _unwrapped(paragraph) for sentence in _whole(segment(line))]
-            for number, sentence in enumerate(found, 1):
-                *parts, last = pieces(sentence, MAX_SENTENCE)
-                yield from (Sentence(part, Break.CLAUSE) for part in parts)
-                yield Sentence(last, Break.PARAGRAPH if number == len(found) else Break.SENTENCE)
+def sentences(text: str, segment: Segmenter) -> Iterator[Sentence | None]:
+    """The sentences of `text`, in order, as `readable` makes them; those that nobody could say are left out.
+
+    Each is little work, however long and whatever the text is: None comes where there was some and no sentence.
+    """
+    held: str | None = None
+    quiet = False
+    for found in _found(text, segment):
+        if found is _WINDOW:
+            if quiet:
+                yield None
+            quiet = True
+            continue
+        if held is not None:
+            *parts, last = pieces(held, MAX_SENTENCE)
+            yield from (Sentence(part, Break.CLAUSE) for part in parts)
+            yield Sentence(last, Break.PARAGRAPH if found is _PARAGRAPH else Break.SENTENCE)
+            quiet = False
+        held = found if isinstance(found, str) else None
 
 
-def _unwrapped(lines: Iterable[str]) -> Iterator[str]:
-    """Joins a line that goes on in lower case to the one before: an editor wrapped it. Others (a list) stand alone."""
-    whole = ""
-    for line in lines:
-        if whole and not line[0].islower():
-            yield whole
-            whole = ""
-        whole = f"{whole} {line}".lstrip()
-    yield whole
+class _Mark(Enum):
+    """What is found between sentences."""
+
+    WINDOW = auto()
+    PARAGRAPH = auto()
+
+
+_WINDOW, _PARAGRAPH = _Mark.WINDOW, _Mark.PARAGRAPH
+
+
+def _found(text: str, segment: Segmenter) -> Iterator[str | _Mark]:
+    """Sentences, the starts of windows of the text, and the ends of paragraphs (the last one's too)."""
+    line = ""
+    breaks = 0
+    for window in windows(text):
+        yield _WINDOW
+        for number, part in enumerate(readable(window).split("\n")):
+            breaks += number > 0
+            if breaks and not (part := part.lstrip()):
+                continue
+            if breaks == 1 and part[0].islower():  # an editor wrapped the line; others (a list) stand alone
+                line += " "
+            elif breaks:
+                yield from _spoken(line, segment)
+                line = ""
+                if breaks > 1:
+                    yield _PARAGRAPH
+            line += part
+            breaks = 0
+            if len(line) > MAX_LINE:
+                *settled, rest = _whole(segment(line))
+                yield from filter(is_spoken, settled)
+                line = f"{rest} " if line[-1].isspace() else rest
+                if len(line) > MAX_LINE:
+                    yield from filter(is_spoken, [line.strip()])
+                    line = ""
+    yield from _spoken(line, segment)
+    yield _PARAGRAPH
+
+
+def _spoken(line: str, segment: Segmenter) -> Iterator[str]:
+    """The sentences of a whole line that anybody could say."""
+    return filter(is_spoken, _whole(segment(line.strip())) if line.strip() else ())
 
 
 def _whole(found: Iterable[str]) -> Iterator[str]:

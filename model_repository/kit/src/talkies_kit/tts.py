@@ -1,4 +1,4 @@
-"""Base class of the TTS models: requests in, PCM out piece by piece, faults as data, several requests at a time."""
+"""Base class of the TTS models: requests in, PCM out while it is made, faults as data, several requests at a time."""
 
 from __future__ import annotations
 
@@ -24,8 +24,29 @@ log = logging.getLogger("talkies")
 
 Pcm = NDArray[np.int16]
 """Mono samples at the model's SAMPLE_RATE."""
-Piece = Callable[[], Iterable[Pcm]]
+Utterance = Callable[[], Iterable[Pcm]]
 """A sentence or so, not yet spoken: going through it runs the engine, and what comes goes out at once."""
+
+
+def nothing() -> Iterable[Pcm]:
+    """The utterance of a text in which there is nothing to say: reading it was work all the same."""
+    return ()
+
+
+def unspoken(text: str, rate: int) -> Utterance:
+    """The utterance of a text of which no speech came: a moment of silence at `rate` Hz for marks and pictures.
+
+    Raises InvalidInput where there are letters or digits: a word that is left out must not look spoken.
+    """
+    if any(map(str.isalnum, text)):
+        raise InvalidInput("input has nothing in it that can be spoken in this voice's language", "input")
+    return lambda: [np.zeros(int(_SILENCE * rate), np.int16)]
+
+
+_SILENCE = 0.2
+"""Seconds."""
+_SILENT_COST = 2400
+"""Samples that a turn without audio counts as, so that text that cannot be spoken is nobody's way to the front."""
 
 MIN_SPEED, MAX_SPEED = 0.25, 4.0
 
@@ -49,8 +70,8 @@ class _Job:
     """A request under way."""
 
     sender: Any
-    pieces: Iterator[Piece]
-    piece: Piece | None = None
+    utterances: Iterator[Utterance]
+    utterance: Utterance | None = None
     """What its next turn speaks; None before the first."""
 
 
@@ -58,7 +79,7 @@ class TtsModel(ABC):
     """A decoupled Triton model that speaks.
 
     An engine's `TritonPythonModel` derives from it and has only `load` and `synthesize`. One thread runs the engine;
-    between two pieces it turns to the request that was given least audio so far: a sentence need not wait for a book.
+    between two utterances it turns to the request that was given least audio so far: none waits for a whole book.
     """
 
     @abstractmethod
@@ -66,10 +87,11 @@ class TtsModel(ABC):
         """Load the weights and warm up. Raises RuntimeError with one sentence when that cannot work."""
 
     @abstractmethod
-    def synthesize(self, speech: Speech) -> Iterator[Piece]:
-        """The speech in pieces. Advancing is cheap (text only): a request is known to be over with its last piece.
+    def synthesize(self, speech: Speech) -> Iterator[Utterance]:
+        """Its utterances. Advancing is cheap (a sentence of text): a request is known to be over with its last one.
+        Where no speech comes of a sentence, `nothing` is the utterance: a hang-up, or another request, is seen there.
 
-        Raises InvalidInput, at the first piece or later, when the request is at fault.
+        Raises InvalidInput, at the first utterance or later, when the request is at fault.
         """
 
     def initialize(self, args: Mapping[str, str]) -> None:
@@ -77,7 +99,9 @@ class TtsModel(ABC):
         self._waiting: FairQueue[_Job] = FairQueue()
         self._changed = threading.Condition()
         self._closing = False
-        self.load(EngineConfig.parse(args))
+        config = EngineConfig.parse(args)
+        config.check_device()
+        self.load(config)
         self._worker = threading.Thread(target=self._work, name="speech", daemon=True)
         self._worker.start()
 
@@ -106,7 +130,7 @@ class TtsModel(ABC):
             samples = _step(turn.job)
             if samples is not None:
                 with self._changed:
-                    self._waiting.put_back(turn, samples)
+                    self._waiting.put_back(turn, samples or _SILENT_COST)
 
     def _next(self) -> Turn[_Job] | None:
         """The next turn, waited for; None when the model closes."""
@@ -116,13 +140,13 @@ class TtsModel(ABC):
 
 
 def _step(job: _Job) -> int | None:
-    """Speak and send one piece; its number of samples, None when the job is over. Never raises."""
+    """Speak and send one utterance; its number of samples, None when the job is over. Never raises."""
     fault = None
     try:
-        piece = job.piece or next(job.pieces, None)
-        samples = _speak(job.sender, piece) if piece else None
-        if samples is not None and (following := next(job.pieces, None)):
-            job.piece = following
+        utterance = job.utterance or next(job.utterances, None)
+        samples = _speak(job.sender, utterance) if utterance else None
+        if samples is not None and (following := next(job.utterances, None)):
+            job.utterance = following
             return samples
     except Exception as error:
         fault = engine.fault_of(error, "speech")
@@ -130,9 +154,9 @@ def _step(job: _Job) -> int | None:
     return None
 
 
-def _speak(sender: Any, piece: Piece) -> int | None:
-    """Send the piece while it is made; its number of samples, None when nobody waits for it any more."""
-    chunks = iter(piece())
+def _speak(sender: Any, utterance: Utterance) -> int | None:
+    """Send the utterance while it is made; its number of samples, None when nobody waits for it any more."""
+    chunks = iter(utterance())
     samples = 0
     while not sender.is_cancelled():
         pcm = next(chunks, None)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from enum import StrEnum
 
 SAMPLE_RATE = 16_000
@@ -44,9 +44,17 @@ VOICE = "VOICE"
 SPEED = "SPEED"
 """FP32[1]: playback rate, 1.0 is natural."""
 
+# --- models ----------------------------------------------------------------------------------------------------------
+AUDIO_CHUNKS = "audio_chunks"
+"""The first step of every ASR ensemble: a file in, chunks of speech out."""
+
 # --- request parameters ----------------------------------------------------------------------------------------------
 PATH = "path"
 """Request parameter of an ASR ensemble: a file under the server's audio roots, read instead of AUDIO."""
+PATH_KEY = "path_key"
+"""Request parameter that goes with `path`: the value of PATH_KEY_VARIABLE, where tritonserver has one."""
+PATH_KEY_VARIABLE = "TALKIES_PATH_KEY"
+"""In tritonserver's environment, which other users cannot read: what only the facade knows."""
 CHANNELS = "channels"
 """Request parameter of an ASR ensemble: "mono" (default) mixes all channels, "split" cuts chunks from each of two."""
 
@@ -59,10 +67,19 @@ CONFIG_DEVICE = "device"
 CONFIG_CPU_THREADS = "cpu_threads"
 CONFIG_AUDIO_ROOTS = "audio_roots"
 CONFIG_SAMPLE_RATE = "SAMPLE_RATE"
+"""Of a TTS engine's PCM, in Hz; gRPC clients read it from the model's configuration."""
 CONFIG_VOICE_FOLDERS = "voice_folders"
 """Folders of reference clips, joined by the separator of paths; a later one's clip shadows an earlier one's."""
-CONFIG_ALLOW_CPU = "allow_cpu"
-"""Whether an engine that is too slow without a GPU runs all the same: "true" or "false"."""
+CONFIG_DEFAULT_LANGUAGE = "default_language"
+"""What a clip speaks that does not say it: the code of the registry's entry."""
+CONFIG_REFUSE_CPU = "refuse_cpu"
+"""Whether an engine is too slow without a GPU and nobody has allowed it to run all the same: "true" or "false"."""
+CONFIG_MAX_AUDIO_SECONDS = "max_audio_seconds"
+CONFIG_VAD_CHUNK_THRESHOLD = "vad_chunk_threshold"
+CONFIG_VAD_MAX_SPEECH = "vad_max_speech"
+CONFIG_VAD_MIN_SILENCE_MS = "vad_min_silence_ms"
+CONFIG_VAD_SPEECH_PAD_MS = "vad_speech_pad_ms"
+CONFIG_VAD_THRESHOLD = "vad_threshold"
 
 
 class FaultCode(StrEnum):
@@ -72,6 +89,8 @@ class FaultCode(StrEnum):
     """The request's: bad audio, unknown voice, a language the model does not speak. The facade answers 400."""
     INTERNAL = "internal"
     """Ours. The facade answers 500."""
+    UNAVAILABLE = "unavailable"
+    """The machine's, for now: no memory, descriptors or disk. The facade tries once more, then answers 503."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +132,17 @@ class Word:
 
 
 @dataclass(frozen=True, slots=True)
+class Confidence:
+    """How far an engine trusts what it has heard, in openai-whisper's measures."""
+
+    avg_logprob: float
+    """Mean log probability of the tokens."""
+    compression_ratio: float
+    """Of the text by zlib; above 2.4 it repeats itself."""
+    no_speech_prob: float
+
+
+@dataclass(frozen=True, slots=True)
 class Segment:
     """A stretch of recognised speech; `start` and `end` in seconds. `words` is empty when no word times were made."""
 
@@ -120,11 +150,13 @@ class Segment:
     end: float
     text: str
     words: tuple[Word, ...] = ()
+    confidence: Confidence | None = None
+    """None of an engine that does not know it."""
 
     def shifted(self, seconds: float) -> Segment:
         """The same segment, later by `seconds`."""
         words = tuple(Word(w.word, w.start + seconds, w.end + seconds) for w in self.words)
-        return Segment(self.start + seconds, self.end + seconds, self.text, words)
+        return replace(self, start=self.start + seconds, end=self.end + seconds, words=words)
 
 
 def dump_segments(segments: Iterable[Segment]) -> str:
@@ -133,7 +165,13 @@ def dump_segments(segments: Iterable[Segment]) -> str:
 
 def load_segments(text: str) -> list[Segment]:
     return [
-        Segment(s["start"], s["end"], s["text"], tuple(Word(w["word"], w["start"], w["end"]) for w in s["words"]))
+        Segment(
+            s["start"],
+            s["end"],
+            s["text"],
+            tuple(Word(w["word"], w["start"], w["end"]) for w in s["words"]),
+            Confidence(**s["confidence"]) if s["confidence"] else None,
+        )
         for s in json.loads(text)
     ]
 
