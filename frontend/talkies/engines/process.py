@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import glob
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -12,13 +14,18 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import structlog
+from talkies_kit import QUIET
+from talkies_kit.wire import AUDIO_CHUNKS, PATH_KEY_VARIABLE
 
-from talkies import environments
-from talkies.environments import TRITONSERVER
+from talkies.engines import arguments
+from talkies.engines.triton import ADMIN_KEY, INFERENCE_KEY, Keys
 from talkies.errors import StartupError
-from talkies.render import AUDIO_CHUNKS
-from talkies.settings import Settings
+from talkies.settings import Settings, address, bracketed
+from talkies.setup import environments
+from talkies.setup.environments import TRITONSERVER
+from talkies.tasks import must_run
 
 log = structlog.get_logger("talkies.server")
 
@@ -31,7 +38,7 @@ os.execv(sys.argv[2], sys.argv[2:])
 """
 
 _RESTRICTED = ("model-repository", "shared-memory", "trace", "logging")
-"""The parts of Triton's gRPC API that only the facade may call; asking for inference and metrics stays open."""
+"""The parts of Triton's gRPC API that only the facade may call; inference may have a key of its own."""
 
 _ESTABLISHED = "01"
 """A connection's state in /proc/net/tcp."""
@@ -46,24 +53,38 @@ class EmbeddedServer:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self.admin_key = settings.triton_admin_key.get_secret_value() or secrets.token_urlsafe(24)
+        self.keys = Keys(
+            admin=settings.triton_admin_key.get_secret_value() or secrets.token_urlsafe(24),
+            inference=settings.grpc_key.get_secret_value(),
+            path=settings.path_key.get_secret_value() or secrets.token_urlsafe(24),
+        )
         self._process: asyncio.subprocess.Process | None = None
         self._watch: asyncio.Task[None] | None = None
-        self._shm_prefix = f"talkies-{os.getpid()}-"
+        self._hiding: asyncio.Task[None] | None = None
+        # The process's number alone may be that of one that was killed.
+        self._regions = f"talkies-{os.getpid()}-{secrets.token_hex(4)}-"
 
     @property
     def url(self) -> str:
         """gRPC address for clients on this machine."""
-        host = self._settings.host
-        return f"{'127.0.0.1' if host in ('0.0.0.0', '::', '') else host}:{self._settings.grpc_port}"  # noqa: S104
+        return address(self._settings.grpc_host, self._settings.grpc_port)
 
     async def start(self) -> None:
-        """Start the process and its watcher. It answers some seconds later: see `Triton.wait_ready`."""
-        process = await self._spawn()
-        self._watch = asyncio.create_task(self._supervise(process), name="tritonserver-watch")
+        """Start the process and its watcher. It answers some seconds later: see `Triton.wait_ready`.
 
-    async def stop(self) -> None:
-        """End the server: SIGTERM, then SIGKILL to whatever is left of its process group."""
+        What a killed talkies of this data directory has left in the shared memory is freed.
+        """
+        note = self._settings.data_dir / "run" / "regions"
+        if note.exists():
+            _free(note.read_text())
+        note.write_text(self._regions)
+        process = await self._spawn()
+        self._watch = must_run(asyncio.create_task(self._supervise(process), name="tritonserver-watch"))
+
+    async def stop(self, hurry: asyncio.Event) -> None:
+        """End the server: SIGTERM, then, at once when in a `hurry`, SIGKILL to whatever is left of its group."""
+        if self._hiding:
+            self._hiding.cancel()
         if self._watch:
             self._watch.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -71,29 +92,54 @@ class EmbeddedServer:
         process = self._process
         if process and process.returncode is None:
             process.terminate()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(process.wait(), timeout=10)
+            ends = {asyncio.ensure_future(process.wait()), asyncio.ensure_future(hurry.wait())}
+            _, waiting = await asyncio.wait(ends, timeout=10, return_when=asyncio.FIRST_COMPLETED)
+            for end in waiting:
+                end.cancel()
         self._bury()
 
     def alive(self, name: str) -> bool:
         """Whether the Triton model has a process."""
-        return bool(self._engine_pids(name))
+        return bool(self._engines(name))
+
+    def last_words(self) -> str:
+        """Where tritonserver's log is, and the last error in it."""
+        path = _log(self._settings)
+        lines = path.read_text(errors="replace").splitlines() if path.exists() else []
+        errors = [line.partition("] ")[2] for line in lines if re.match(r"[EF]\d{4} ", line)]
+        return f"Its log is {path}" + (f"; the last error: {errors[-1].strip()}" if errors else ".")
+
+    @property
+    def server(self) -> int:
+        """The pid of tritonserver, 0 without one."""
+        return self._process.pid if self._process and self._process.returncode is None else 0
+
+    def count(self, name: str) -> int:
+        """Its processes."""
+        return len(self._engines(name))
 
     def kill(self, name: str) -> None:
         """Kill the process of a Triton model that does not end although it was unloaded."""
-        for pid in self._engine_pids(name):
-            log.warning("killing engine", model=name, pid=pid)
+        for process in self._engines(name):
+            log.warning("killing engine", model=name, pid=process.pid)
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+
+    def kill_server(self) -> None:
+        """Kill tritonserver, which hangs; its supervisor starts another."""
+        if self.server:
+            log.error("killing tritonserver", pid=self.server)
             with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+                os.kill(self.server, signal.SIGKILL)
 
     def cpu_seconds(self, name: str) -> float:
         """Seconds that the Triton model's process has computed so far."""
-        ticks = 0
-        for pid in self._engine_pids(name):
-            with contextlib.suppress(OSError):
-                fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-                ticks += int(fields[11]) + int(fields[12])
-        return ticks / os.sysconf("SC_CLK_TCK")
+        seconds = 0.0
+        for process in self._engines(name):
+            with contextlib.suppress(psutil.Error):
+                times = process.cpu_times()
+                seconds += times.user + times.system
+        return seconds
 
     def has_guests(self) -> bool:
         """Whether others than this process, which has one connection, are connected to the gRPC port."""
@@ -105,16 +151,15 @@ class EmbeddedServer:
                     connected += state == _ESTABLISHED and int(local.rpartition(":")[2], 16) == self._settings.grpc_port
         return connected > 1
 
-    def _engine_pids(self, name: str) -> list[int]:
+    def _engines(self, name: str) -> list[psutil.Process]:
+        """The living processes of a Triton model."""
+        model = f"/{name}/1/model.py"
         found = []
-        model = f"/{name}/1/model.py".encode()
-        for folder in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):
-                state, parent = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
-                if self._process and int(parent) == self._process.pid and state != "Z":
-                    command = (folder / "cmdline").read_bytes().split(b"\0")
-                    if any(part.endswith(model) for part in command):
-                        found.append(int(folder.name))
+        with contextlib.suppress(psutil.Error):
+            for process in psutil.Process(self._process.pid).children() if self._process else ():
+                with contextlib.suppress(psutil.Error):
+                    if process.status() != psutil.STATUS_ZOMBIE and any(p.endswith(model) for p in process.cmdline()):
+                        found.append(process)
         return found
 
     async def _supervise(self, process: asyncio.subprocess.Process) -> None:
@@ -123,33 +168,46 @@ class EmbeddedServer:
             started = time.monotonic()
             code = await process.wait()
             self._bury()
+            if self._hiding:
+                self._hiding.cancel()
             if time.monotonic() - started > _STEADY:
                 backoff = _FIRST_BACKOFF
             log.error("tritonserver ended", code=code, restart_in=backoff)
-            await asyncio.sleep(backoff)
-            backoff = min(backoff * 2, _LAST_BACKOFF)
-            process = await self._spawn()
+            while True:
+                await asyncio.sleep(backoff)
+                backoff = min(backoff * 2, _LAST_BACKOFF)
+                try:
+                    process = await self._spawn()
+                    break
+                except (
+                    OSError,
+                    StartupError,
+                ) as error:  # no disk, no descriptors, an environment that is being rebuilt
+                    log.error("tritonserver cannot be started", reason=str(error), again_in=backoff)
 
     async def _spawn(self) -> asyncio.subprocess.Process:
         site = _site_packages(self._settings)
         home = site / "pytriton" / "tritonserver"
         binary = home / "bin" / "tritonserver"
         backends = _assemble_backend(home, self._settings.data_dir / "run" / "backends")
-        admin = f"admin-key={self.admin_key}"
+        libraries = str(site / "nvidia_pytriton.libs")
+        closed = [f"--grpc-restricted-protocol={','.join(_RESTRICTED)}:{ADMIN_KEY}={self.keys.admin}"]
+        if self.keys.inference:
+            closed.append(f"--grpc-restricted-protocol=inference:{INFERENCE_KEY}={self.keys.inference}")
         command = [
             str(binary),
             f"--model-repository={self._settings.repository}",
             f"--backend-directory={backends}",
-            f"--backend-config=python,shm-region-prefix-name={self._shm_prefix}",
+            f"--backend-config=python,shm-region-prefix-name={self._regions}",
             "--model-control-mode=explicit",
             f"--load-model={AUDIO_CHUNKS}",
             "--strict-readiness=false",
             "--disable-auto-complete-config",
             "--exit-timeout-secs=5",
             "--allow-http=false",
-            f"--grpc-address={self._settings.host}",
+            f"--grpc-address={bracketed(self._settings.grpc_host)}",
             f"--grpc-port={self._settings.grpc_port}",
-            f"--grpc-restricted-protocol={','.join(_RESTRICTED)}:{admin}",
+            *closed,
             f"--metrics-address={self._settings.host}",
             f"--metrics-port={self._settings.metrics_port}",
             "--log-verbose=0",
@@ -159,18 +217,48 @@ class EmbeddedServer:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=_log_file(self._settings),
-            env={**os.environ, "LD_LIBRARY_PATH": str(site / "nvidia_pytriton.libs"), "PYTHONDONTWRITEBYTECODE": "1"},
+            env={
+                **os.environ,
+                **QUIET,
+                PATH_KEY_VARIABLE: self.keys.path,
+                "LD_LIBRARY_PATH": libraries,
+                "PYTHONDONTWRITEBYTECODE": "1",
+            },
             start_new_session=True,  # Ctrl-C in a terminal reaches talkies alone, which then drains
         )  # fmt: skip
         log.info("tritonserver started", pid=self._process.pid, grpc=self.url)
+        self._hiding = asyncio.create_task(self._hide(self._process.pid), name="hide keys")
         return self._process
+
+    async def _hide(self, pid: int) -> None:
+        """Hide the keys among tritonserver's arguments, once it has read them."""
+        host, _, port = self.url.rpartition(":")
+        while True:
+            try:
+                _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
+                break
+            except OSError:
+                await asyncio.sleep(0.05)
+        writer.close()
+        try:
+            arguments.hide(pid, (self.keys.admin, self.keys.inference))
+        except ProcessLookupError:
+            pass
+        except OSError as error:
+            log.warning("other users of this machine can read tritonserver's keys in /proc", reason=error.strerror)
 
     def _bury(self) -> None:
         """Kill what a dead server left in its group, and free its shared memory."""
         if self._process:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
-        for region in Path("/dev/shm").glob(f"{self._shm_prefix}*"):  # noqa: S108
+        _free(self._regions)
+
+
+def _free(regions: str) -> None:
+    """Unlink the regions of shared memory whose names begin so."""
+    if regions.startswith("talkies-"):
+        for region in Path("/dev/shm").glob(f"{glob.escape(regions)}*"):  # noqa: S108
             region.unlink(missing_ok=True)
 
 
@@ -199,6 +287,10 @@ def _assemble_backend(home: Path, target: Path) -> Path:
 
 
 def _log_file(settings: Settings) -> int:
-    path = settings.data_dir / "run" / "tritonserver.log"
+    path = _log(settings)
     path.parent.mkdir(parents=True, exist_ok=True)
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+
+
+def _log(settings: Settings) -> Path:
+    return settings.data_dir / "run" / "tritonserver.log"

@@ -6,7 +6,6 @@ Per ASR slug an ensemble `<slug>` and its engine `<slug>.engine`, per TTS slug o
 from __future__ import annotations
 
 import compileall
-import functools
 import os
 import shutil
 from collections.abc import Mapping
@@ -17,27 +16,12 @@ from google.protobuf import text_format
 from talkies_kit import wire
 from tritonclient.grpc import model_config_pb2
 
-from talkies import environments, voices, weights
-from talkies.families import MODEL_REPOSITORY, Family, Modality
+from talkies.families import MODEL_REPOSITORY, Modality
 from talkies.registry import Model, Registry
 from talkies.settings import Settings
+from talkies.setup import environments, weights
 
-AUDIO_CHUNKS = "audio_chunks"
 _CONFIG = "config.pbtxt"
-
-
-def engine_name(model: Model) -> str:
-    """The Triton model that holds the slug's weights."""
-    return f"{model.slug}.engine" if model.modality is Modality.ASR else model.slug
-
-
-@functools.cache
-def config_parameter(family: Family, name: str) -> str:
-    """A string parameter of the family's `config.pbtxt`. Raises KeyError when it has no such parameter."""
-    parameters = _parse(family.folder / _CONFIG).parameters
-    if name not in parameters:
-        raise KeyError(name)
-    return str(parameters[name].string_value)
 
 
 def render(settings: Settings, registry: Registry) -> Path:
@@ -48,33 +32,33 @@ def render(settings: Settings, registry: Registry) -> Path:
     staging.mkdir(parents=True)
     knobs = {
         wire.CONFIG_AUDIO_ROOTS: os.pathsep.join(str(root) for root in (settings.files, settings.uploads)),
-        **{
-            name: str(getattr(settings, name))
-            for name in (
-                "max_audio_seconds",
-                "vad_chunk_threshold",
-                "vad_max_speech",
-                "vad_min_silence_ms",
-                "vad_speech_pad_ms",
-                "vad_threshold",
-            )
-        },
+        wire.CONFIG_MAX_AUDIO_SECONDS: str(settings.max_audio_seconds),
+        wire.CONFIG_VAD_CHUNK_THRESHOLD: str(settings.vad_chunk_threshold),
+        wire.CONFIG_VAD_MAX_SPEECH: str(settings.vad_max_speech),
+        wire.CONFIG_VAD_MIN_SILENCE_MS: str(settings.vad_min_silence_ms),
+        wire.CONFIG_VAD_SPEECH_PAD_MS: str(settings.vad_speech_pad_ms),
+        wire.CONFIG_VAD_THRESHOLD: str(settings.vad_threshold),
     }
-    chunker = MODEL_REPOSITORY / AUDIO_CHUNKS
-    _model(chunker, _parse(chunker / _CONFIG), settings.envs / AUDIO_CHUNKS, staging / AUDIO_CHUNKS, knobs)
+    chunker = MODEL_REPOSITORY / wire.AUDIO_CHUNKS
+    _model(chunker, _parse(chunker / _CONFIG), settings.envs / wire.AUDIO_CHUNKS, staging / wire.AUDIO_CHUNKS, knobs)
     for model in registry.values():
         family = model.executor
         parameters = {
             wire.CONFIG_WEIGHTS: str(weights.folder(settings, model)),
             wire.CONFIG_DEVICE: environments.device(settings, family.environment),
             wire.CONFIG_CPU_THREADS: str(settings.cpu_threads),
+            wire.CONFIG_REFUSE_CPU: str(family.slow_on_cpu and not settings.allow_slow_cpu).lower(),
         }
+        if family.sample_rate:
+            parameters[wire.CONFIG_SAMPLE_RATE] = str(family.sample_rate)
+        if model.default_language:
+            parameters[wire.CONFIG_DEFAULT_LANGUAGE] = model.default_language
         if family.clones:
-            folders = voices.clip_folders(settings, family).values()
+            folders = family.clip_folders(settings).values()
             parameters[wire.CONFIG_VOICE_FOLDERS] = os.pathsep.join(map(str, folders))
-            parameters[wire.CONFIG_ALLOW_CPU] = str(settings.qwen3_allow_cpu).lower()
-        config = _parse(MODEL_REPOSITORY / f"{family.modality}.pbtxt", family.folder / _CONFIG)
-        _model(family.folder, config, settings.envs / family.environment, staging / engine_name(model), parameters)
+        own = family.folder / _CONFIG
+        config = _parse(MODEL_REPOSITORY / f"{family.modality}.pbtxt", *([own] if own.is_file() else []))
+        _model(family.folder, config, settings.envs / family.environment, staging / model.engine, parameters)
         if model.modality is Modality.ASR:
             _ensemble(staging, model)
     shutil.rmtree(target, ignore_errors=True)
@@ -96,7 +80,7 @@ def _model(source: Path, config: Any, environment: Path, target: Path, parameter
 def _ensemble(repository: Path, model: Model) -> None:
     config = _parse(MODEL_REPOSITORY / "ensemble.pbtxt")
     config.name = model.slug
-    config.ensemble_scheduling.step[1].model_name = engine_name(model)
+    config.ensemble_scheduling.step[1].model_name = model.engine
     (repository / model.slug / "1").mkdir(parents=True)
     _write(repository / model.slug, config)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -14,8 +15,8 @@ import grpc
 import numpy as np
 import structlog
 from talkies_kit import wire
-from talkies_kit.wire import AsrOptions, Fault, FaultCode, Sampling
-from tritonclient.grpc import InferInput
+from talkies_kit.wire import AsrOptions, Fault, FaultCode, Sampling, Segment
+from tritonclient.grpc import MAX_GRPC_MESSAGE_SIZE, InferInput
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
@@ -23,19 +24,33 @@ from talkies.errors import (
     BadRequest,
     EngineDied,
     EngineFailed,
+    EngineStarved,
+    LoadTimedOut,
     ModelUnavailable,
     NotLoaded,
     TalkiesError,
     TimedOut,
     Unavailable,
 )
-from talkies.transcript import Chunk
 
 log = structlog.get_logger("talkies.triton")
 
-_ADMIN_HEADER = "triton-grpc-protocol-admin-key"
+ADMIN_KEY, INFERENCE_KEY = "admin-key", "inference-key"
+"""The names of the keys that close parts of the gRPC API; Triton wants them in headers."""
+_HEADER = "triton-grpc-protocol-"
 _CALL_TIMEOUT = 10.0
 """Seconds for a call that only asks."""
+_CHANNEL = [
+    ("grpc.max_send_message_length", MAX_GRPC_MESSAGE_SIZE),
+    ("grpc.max_receive_message_length", MAX_GRPC_MESSAGE_SIZE),
+    # gRPC would wait up to two minutes between tries to reach a tritonserver that was away for long.
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+]
+
+
+_STUB = re.compile(r"Stub process '(.+?)_\d+_\d+' is not healthy")
+"""How Triton names a dead process: its model, the number of the instance group and of the instance."""
 
 
 class State(StrEnum):
@@ -48,19 +63,42 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Usage:
-    """A loaded model's statistics."""
+class ChunkAnswer:
+    """What an ASR ensemble answers for one chunk of a file."""
 
-    last_inference: float
-    """Unix time of the last request, 0 before the first."""
+    index: int
+    """The chunk's place in the file; -1 for the one empty chunk of a file without speech."""
+    channel: int
+    """-1 for the mono mix, else the channel the chunk was cut from (0 left, 1 right)."""
+    start: float
+    """Where the chunk begins in the file, in seconds."""
+    duration: float
+    """Seconds of audio decoded so far, all of the chunk included; the largest one of a file is its duration."""
+    language: str
+    segments: Sequence[Segment]
+    """In seconds from the start of the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """What tritonserver asks for; an empty one is not sent."""
+
+    admin: str = ""
+    """For loading and unloading."""
+    inference: str = ""
+    """For asking for inference."""
+    path: str = ""
+    """For naming a file by its path."""
 
 
 class Triton:
     """A tritonserver, over one gRPC channel."""
 
-    def __init__(self, url: str, admin_key: str) -> None:
-        self._client = InferenceServerClient(url)
-        self._headers = {_ADMIN_HEADER: admin_key} if admin_key else None
+    def __init__(self, url: str, keys: Keys) -> None:
+        self._client = InferenceServerClient(url, channel_args=_CHANNEL)
+        self._headers = {_HEADER + ADMIN_KEY: keys.admin} if keys.admin else None
+        self._inference = {_HEADER + INFERENCE_KEY: keys.inference} if keys.inference else None
+        self._path = {wire.PATH_KEY: keys.path} if keys.path else {}
 
     async def close(self) -> None:
         await self._client.close()
@@ -72,7 +110,9 @@ class Triton:
             if await self.is_ready():
                 return
             await asyncio.sleep(0.1)
-        raise Unavailable(f"tritonserver did not become ready within {within:.0f} s.")
+        away = Unavailable(f"tritonserver did not become ready within {within:.0f} s.")
+        away.again = False
+        raise away
 
     async def is_ready(self) -> bool:
         try:
@@ -81,7 +121,7 @@ class Triton:
             return False
 
     async def index(self) -> dict[str, State]:
-        """The state of every model in the repository, the worst of its versions where there are several."""
+        """The state of every model in the repository, READY where one of its versions is."""
         try:
             answer = await self._client.get_model_repository_index(headers=self._headers, client_timeout=_CALL_TIMEOUT)
         except InferenceServerException as error:
@@ -101,7 +141,7 @@ class Triton:
             reason = error.message() or ""
             log.warning("load failed", model=name, reason=reason)
             if _code(error) is grpc.StatusCode.DEADLINE_EXCEEDED:
-                raise ModelUnavailable(f"{name} did not load within {within:.0f} s.") from None
+                raise LoadTimedOut(f"{name} did not load within {within:.0f} s.") from None
             if _code(error) is grpc.StatusCode.UNAVAILABLE:
                 raise _error(error) from None
             raise ModelUnavailable(f"{name} cannot be loaded: {_load_reason(reason)}") from None
@@ -115,16 +155,16 @@ class Triton:
         except InferenceServerException as error:
             raise _error(error) from None
 
-    async def usage(self, name: str) -> Usage | None:
-        """The statistics of a loaded model, None when it is not loaded."""
+    async def last_used(self, name: str) -> float:
+        """Unix time of a model's last request; 0 before the first, and when it is not loaded."""
         try:
             answer = await self._client.get_inference_statistics(name, client_timeout=_CALL_TIMEOUT)
         except InferenceServerException as error:
             failure = _error(error)
             if isinstance(failure, NotLoaded | EngineFailed):
-                return None
+                return 0.0
             raise failure from None
-        return Usage(max((stats.last_inference for stats in answer.model_stats), default=0) / 1000)
+        return float(max((stats.last_inference for stats in answer.model_stats), default=0)) / 1000
 
     async def transcribe(
         self,
@@ -136,17 +176,17 @@ class Triton:
         priority: int,
         request_id: str,
         within: float,
-    ) -> AsyncGenerator[Chunk]:
+    ) -> AsyncGenerator[ChunkAnswer]:
         """The chunks of the file at `path` as the engine finishes them, in any order."""
-        parameters = {wire.PATH: str(path), wire.CHANNELS: channels, **options.to_parameters()}
+        parameters = {wire.PATH: str(path), **self._path, wire.CHANNELS: channels, **options.to_parameters()}
         inputs = [_tensor(wire.AUDIO, np.zeros(0, np.uint8), "UINT8")]
         fault: TalkiesError | None = None
         async for result in self._stream(slug, inputs, parameters, priority, request_id, within):
             # Raised after the last response: a stream that is cancelled beside its end may keep its model from
             # being unloaded (seen on 2.51).
-            fault = fault or _fault(result, wire.AUDIO_ERROR) or _fault(result, wire.ERROR)
+            fault = fault or _fault(result, wire.AUDIO_ERROR, wire.AUDIO_CHUNKS) or _fault(result, wire.ERROR)
             if fault is None:
-                yield Chunk(
+                yield ChunkAnswer(
                     index=int(_scalar(result, wire.INDEX)),
                     channel=int(_scalar(result, wire.CHANNEL)),
                     start=float(_scalar(result, wire.START)),
@@ -202,11 +242,11 @@ class Triton:
                 "request_id": request_id,
             }
 
-        responses = self._client.stream_infer(request(), stream_timeout=within)
+        responses = self._client.stream_infer(request(), stream_timeout=within, headers=self._inference)
         try:
             async for result, error in responses:
                 if error is not None:
-                    raise _error(error)
+                    raise _rpc_error(_code(error), error.message() or "")
                 yield result
         except grpc.aio.AioRpcError as error:
             raise _rpc_error(error.code(), error.details() or "") from None
@@ -229,14 +269,16 @@ def _text(result: Any, name: str) -> str:
     return value.reshape(-1)[0].decode() if value is not None and value.size else ""
 
 
-def _fault(result: Any, name: str) -> TalkiesError | None:
-    """The error that the STRING tensor `name` holds, if any."""
+def _fault(result: Any, name: str, model: str = "") -> TalkiesError | None:
+    """The error that the STRING tensor `name` of the Triton model `model` holds, if any."""
     fault = Fault.load(_text(result, name))
     if fault is None:
         return None
     if fault.code is FaultCode.INVALID:
         return BadRequest(fault.message, param=fault.param or None)
-    return EngineFailed(fault.message)
+    if fault.code is FaultCode.UNAVAILABLE:
+        return EngineStarved(f"{fault.message[:1].upper()}{fault.message[1:]}.", model=model)
+    return EngineFailed(fault.message, model=model)
 
 
 def _code(error: InferenceServerException) -> grpc.StatusCode | None:
@@ -246,19 +288,28 @@ def _code(error: InferenceServerException) -> grpc.StatusCode | None:
 
 
 def _error(error: InferenceServerException) -> TalkiesError:
-    return _rpc_error(_code(error), error.message() or "")
+    """Of a call, which only asks; a request that takes too long is another matter."""
+    code = _code(error)
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return Unavailable("tritonserver does not answer; if that goes on it is replaced.")
+    return _rpc_error(code, error.message() or "")
 
 
 def _rpc_error(code: grpc.StatusCode | None, message: str) -> TalkiesError:
     """The one map from Triton's errors to ours; the message decides where a stream has lost the code."""
     if "is not healthy" in message or "Stub process" in message:
-        return EngineDied("The model's process ended while it worked on this request; try again.")
+        dead = _STUB.search(message)
+        return EngineDied(
+            "The model's process ended while it worked on this request; try again.", model=dead[1] if dead else ""
+        )
     if "has no available versions" in message or "is not ready" in message or "is not found" in message:
         return NotLoaded("The model is not loaded.")
     if code is grpc.StatusCode.DEADLINE_EXCEEDED or "Request timeout expired" in message:
         return TimedOut("The request took longer than TALKIES_REQUEST_TIMEOUT allows.")
     if "This protocol is restricted" in message:
-        return Unavailable("tritonserver refuses the repository API: TALKIES_TRITON_ADMIN_KEY is not its key.")
+        return Unavailable(
+            "tritonserver refuses the call: TALKIES_TRITON_ADMIN_KEY or TALKIES_GRPC_KEY is not its key."
+        )
     if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
         return Unavailable("tritonserver cannot be reached; if it has just died it is being restarted.")
     log.error("triton error", code=str(code), reason=message)

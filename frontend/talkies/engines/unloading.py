@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Mapping
 from typing import Protocol
 
 import structlog
 
+from talkies.engines.triton import State, Triton
+from talkies.errors import TalkiesError
 from talkies.metrics import Metrics
 from talkies.registry import Model
-from talkies.render import engine_name
 from talkies.settings import Settings
-from talkies.triton import State, Triton
 
 log = structlog.get_logger("talkies.residency")
 
@@ -21,6 +22,9 @@ _UNLOAD_WAIT = 5.0
 """Seconds to wait for an unload, which takes about 1.2 s. On Triton < 26.05 a model whose process died in the middle of
 an ensemble, and now and then one whose stream was cancelled, is UNLOADING for ever; whatever process is left then is
 killed, so that its memory is free. Loading the model again beside that is right."""
+
+_END_WAIT = 2.0
+"""Seconds that an `audio_chunks` with a dead process may take to unload; it often never does."""
 
 _BUSY = 0.05
 """Share of a core above which an engine computes; an idle one only blinks."""
@@ -35,7 +39,18 @@ class EngineProcesses(Protocol):
 
     def kill(self, name: str) -> None: ...
 
+    def kill_server(self) -> None:
+        """Kill tritonserver itself, which is then started anew."""
+        ...
+
     def cpu_seconds(self, name: str) -> float: ...
+
+    def count(self, name: str) -> int: ...
+
+    @property
+    def server(self) -> int:
+        """The pid of tritonserver, 0 without one."""
+        ...
 
     def has_guests(self) -> bool:
         """Whether others than this process are connected to tritonserver."""
@@ -53,7 +68,7 @@ class Unloading:
 
     async def unload(self, model: Model, reason: str) -> None:
         """Return when the model's process has ended and its memory is free."""
-        engine = engine_name(model)
+        engine = model.engine
         await self._triton.unload(model.slug)
         deadline = time.monotonic() + self._settings.request_timeout
         used = self._processes.cpu_seconds(engine) if self._processes else 0.0
@@ -71,9 +86,34 @@ class Unloading:
         self._metrics.unloads.labels(model.slug, reason).inc()
         log.info("unloaded", model=model.slug, reason=reason)
 
+    async def end(self, name: str) -> None:
+        """Unload a Triton model by its own name; return when its processes have ended, killed after a while if need be.
+
+        Whatever runs in them is not waited for: it is run once more.
+        """
+        await self._triton.unload(name)
+        deadline = time.monotonic() + _END_WAIT
+        while time.monotonic() < deadline:
+            state = (await self._triton.index()).get(name)
+            if state not in (State.READY, State.UNLOADING) or (self._processes and not self._processes.alive(name)):
+                return
+            await asyncio.sleep(_POLL)
+        if self._processes:
+            self._processes.kill(name)
+
+    async def abandon(self, model: Model) -> None:
+        """Let go of a load that took too long, so that no process is left that nobody counts.
+
+        Triton unloads what it is still loading once that has ended; the end of the process ends it at once.
+        """
+        if self._processes:
+            self._processes.kill(model.engine)
+        with contextlib.suppress(TalkiesError):
+            await self._triton.unload(model.slug)
+
     async def _gone(self, model: Model) -> bool:
         """Whether the model is unloaded within `_UNLOAD_WAIT`."""
-        engine = engine_name(model)
+        engine = model.engine
         deadline = time.monotonic() + _UNLOAD_WAIT
         while time.monotonic() < deadline:
             now = states(model, await self._triton.index())
@@ -88,4 +128,4 @@ class Unloading:
 
 def states(model: Model, index: Mapping[str, State]) -> set[State | None]:
     """Of the ensemble and of the engine."""
-    return {index.get(model.slug), index.get(engine_name(model))}
+    return {index.get(model.slug), index.get(model.engine)}

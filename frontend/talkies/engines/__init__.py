@@ -1,0 +1,1 @@
+"""tritonserver: its process, its repository, what is in its memory."""
