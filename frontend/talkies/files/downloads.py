@@ -12,23 +12,27 @@ import re
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from urllib.parse import unquote
 
 import httpx
 
 from talkies import __version__
-from talkies.addresses import is_allowed
 from talkies.errors import BadRequest, NotFound
+from talkies.files.addresses import is_allowed
+from talkies.files.staging import Staging
 from talkies.settings import Settings
-from talkies.staging import Staging
 
 _FOLDER = "downloads"
 _MAX_REDIRECTS = 5
 _MAX_ADDRESSES = 4
 """Addresses of one host that are tried."""
+_RESOLVERS = 4
+"""Names that are looked up at the same time."""
 _MAX_NAME_BYTES = 150
 _MAX_SUFFIX = 10
 _PIECE = 1 << 18
@@ -63,7 +67,9 @@ class Downloads:
     ) -> None:
         self._settings = settings
         self._staging = staging
-        self._resolve = resolve or _resolve
+        # Threads of their own: names whose server is silent must not hold those that write uploads.
+        self._resolvers = ThreadPoolExecutor(_RESOLVERS, thread_name_prefix="resolve")
+        self._resolve = resolve or self._look_up
         self._certificates = certificates or httpx.create_ssl_context()
         self._flights: dict[str, _Flight] = {}
         self._tasks: set[asyncio.Task[Path]] = set()
@@ -140,6 +146,12 @@ class Downloads:
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise _refused(f"{host}: {_reason(error)}") from None
 
+    async def _look_up(self, host: str, port: int) -> list[str]:
+        """The numeric addresses of a host, in the order to try them. Raises OSError, UnicodeError."""
+        ask = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+        found = await asyncio.get_running_loop().run_in_executor(self._resolvers, ask)
+        return list(dict.fromkeys(str(address[0]) for *_, address in found))
+
     async def _addresses(self, url: httpx.URL) -> list[str]:
         """The numeric addresses to connect to, all of them checked."""
         host = _host(url)
@@ -209,12 +221,6 @@ def _redirected(url: httpx.URL, response: httpx.Response) -> httpx.URL:
 
 def _host(url: httpx.URL) -> str:
     return url.raw_host.decode("ascii")
-
-
-async def _resolve(host: str, port: int) -> list[str]:
-    """The numeric addresses of a host, in the order to try them. Raises OSError, UnicodeError."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
 
 async def _connect(client: httpx.AsyncClient, url: httpx.URL, addresses: list[str]) -> httpx.Response:

@@ -9,21 +9,24 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import stat
 import threading
 import time
 import unicodedata
 import uuid
 from collections.abc import AsyncIterable, AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
-from talkies.errors import BadRequest, NotFound, OutOfSpace, TooLarge
+from talkies_kit.beneath import open_beneath
+
+from talkies import refusals
+from talkies.errors import BadRequest, NotFound, TooLarge
 
 _INCOMING = ".incoming"
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +43,12 @@ class StagedFile:
 class Staging:
     """The files under `root`. Synchronous methods work on the disk: call them in a thread."""
 
-    def __init__(self, root: Path, max_bytes: int) -> None:
+    def __init__(self, root: Path, max_bytes: int, max_total: int = 0) -> None:
+        """A file that is put may have `max_bytes`; all together may have `max_total`, 0 for no limit."""
         self._root = root.resolve()
+        self._max_total = max_total
+        self.changed = asyncio.Event()
+        """Set when a file has come."""
         self._incoming = self._root / _INCOMING
         self._max_bytes = max_bytes
         self._tree = threading.Lock()
@@ -64,6 +71,18 @@ class Staging:
             raise missing from None
         return target
 
+    def open(self, path: str) -> int:
+        """A descriptor of that file, to read. Raises BadRequest, NotFound."""
+        gone = NotFound("The staged file has just been deleted.", param="path")
+        try:
+            descriptor = open_beneath(self._root, self.find(path, param="path"))
+        except OSError as error:
+            raise refusals.answer_to(error) or gone from None
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise gone
+        return descriptor
+
     def list(self) -> Sequence[StagedFile]:
         """Every staged file, by its path. Links that lead out, and names that no path of the API can spell, are not."""
         return sorted(self._files(self._root), key=lambda file: file.path)
@@ -71,23 +90,29 @@ class Staging:
     async def put(self, path: str, pieces: AsyncIterable[bytes]) -> StagedFile:
         """Write a file in one step: until all `pieces` are on the disk, `path` is what it was before.
 
-        Raises BadRequest for a path that no file can have, TooLarge beyond the cap, OutOfSpace, and what `pieces`
-        raises.
+        Raises BadRequest for a path that no file can have, TooLarge beyond the cap, OutOfSpace and
+        Unavailable for what the machine lacks, and what `pieces` raises.
         """
         return await self.save(path, self._capped(pieces))
 
     async def save(self, path: str, pieces: AsyncIterable[bytes]) -> StagedFile:
         """As `put`, without its cap."""
         relative = _relative(path, "path")
-        with _answered(relative):
+        size = 0
+        with refusals.writing(self._root), _answered(relative):
             await asyncio.to_thread(self._parent, relative)
             part = self._incoming / f"{uuid.uuid4().hex}.part"
             try:
                 with _create(part) as output:
                     async for piece in pieces:
+                        size += len(piece)
+                        if 0 < self._max_total < size:
+                            raise TooLarge(f"The file is larger than all may be together, {self._max_total} bytes.")
                         await asyncio.to_thread(output.write, piece)
                     await asyncio.to_thread(_sync, output)
-                return await asyncio.to_thread(self._publish, part, relative)
+                staged = await asyncio.to_thread(self._publish, part, relative)
+                self.changed.set()
+                return staged
             finally:
                 part.unlink(missing_ok=True)
 
@@ -111,13 +136,7 @@ class Staging:
 
     def discard_leftovers(self, min_age: float = 0.0) -> None:
         """Remove what killed processes were writing: files that nobody has written to for `min_age` seconds."""
-        latest = time.time() - min_age
-        for part in self._incoming.glob("*.part"):
-            try:
-                if part.stat().st_mtime <= latest:
-                    part.unlink()
-            except FileNotFoundError:
-                continue
+        discard_old(self._incoming, min_age)
 
     async def _capped(self, pieces: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
         size = 0
@@ -181,6 +200,15 @@ class Staging:
             raise BadRequest("The path leads out of the staging area.", param=param)
 
 
+def discard_old(folder: Path, min_age: float) -> None:
+    """Remove the files of a folder that nobody has written to for `min_age` seconds."""
+    latest = time.time() - min_age
+    for file in folder.glob("*"):
+        with suppress(FileNotFoundError):
+            if file.stat().st_mtime <= latest:
+                file.unlink()
+
+
 def _relative(path: str, param: str) -> str:
     relative = path.removeprefix("/")
     if any(part in ("", ".", "..") for part in relative.split("/")) or any(
@@ -211,8 +239,6 @@ def _answered(relative: str) -> Iterator[None]:
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
             raise BadRequest("path, or a name in it, is too long.", param="path") from None
-        if error.errno in _FULL:
-            raise OutOfSpace("The staging area's disk is full; delete staged files.") from None
         raise
 
 

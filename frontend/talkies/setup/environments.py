@@ -18,10 +18,10 @@ from pathlib import Path
 import uv
 from filelock import FileLock
 
-from talkies import index
 from talkies.errors import StartupError
 from talkies.families import MODEL_REPOSITORY, folder_of
 from talkies.settings import Settings
+from talkies.setup import package_index
 
 KIT = MODEL_REPOSITORY / "kit"
 TRITONSERVER = "tritonserver"
@@ -46,7 +46,7 @@ def device(settings: Settings, family: str) -> str:
 def is_built(settings: Settings, family: str) -> bool:
     """Whether the family's environment is there and up to date with its requirements, the device and the kit."""
     stamp = settings.envs / family / ".talkies"
-    return stamp.is_file() and stamp.read_text() == _fingerprint(_requirements(settings, family))
+    return stamp.is_file() and stamp.read_text() == _fingerprint(_requirements(settings, family), stamp.parent)
 
 
 def build(settings: Settings, families: Iterable[str], announce: Callable[[str], None]) -> None:
@@ -76,7 +76,7 @@ def _build(settings: Settings, family: str) -> None:
             # Copied first: a build leaves files beside its sources, and the sources may be read-only.
             kit = shutil.copytree(KIT, Path(scratch) / "kit", ignore=shutil.ignore_patterns("__pycache__"))
             _uv("pip", "install", *target, "--no-deps", str(kit))
-    (folder / ".talkies").write_text(_fingerprint(requirements))
+    (folder / ".talkies").write_text(_fingerprint(requirements, folder))
 
 
 def _link_libpython(folder: Path) -> None:
@@ -116,15 +116,16 @@ def _torch(requirements: Path) -> list[str]:
     if not pins or not pins[0].endswith("+cpu"):
         return []
     wheel = pins[0].replace("==", "-")
-    for folder in index.find_links():
+    for folder in package_index.find_links():
         if any(folder.glob(f"{wheel}-*.whl")):
             return ["--find-links", str(folder)]
     return ["--torch-backend", "cpu"]
 
 
-def _fingerprint(requirements: Path) -> str:
-    """What an environment is made of: the interpreter, the requirements, the kit."""
-    digest = hashlib.sha256(sys.version.encode())
+def _fingerprint(requirements: Path, folder: Path) -> str:
+    """What an environment is made of: the interpreter, the requirements, the kit, and where it was made: its scripts
+    name that place, so that one that was moved does not work, and one that was copied works in the other's."""
+    digest = hashlib.sha256(f"{sys.version}\0{folder.resolve()}".encode())
     sources = [] if requirements.parent.name == TRITONSERVER else [*sorted(KIT.rglob("*.py")), KIT / "pyproject.toml"]
     for path in [requirements, *sources]:
         digest.update(path.read_bytes())

@@ -65,12 +65,16 @@ def download(file: str, sha256: str, target: Path, report: Report) -> None:
     for index in indexes():
         try:
             url, auth = _split(index)
+        except (httpx.InvalidURL, ValueError):
+            reasons.append("an index is no valid URL")  # which may hold a password
+            continue
+        try:
             with httpx.Client(verify=_certificates(), timeout=_TIMEOUT, follow_redirects=True) as client:
                 _transfer(client, url, auth, file, target.with_name(f"{target.name}.part"), report)
             break
         except httpx.HTTPStatusError as error:
             reasons.append(f"{url.host} answered {error.response.status_code} for {file}")
-        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
             reasons.append(f"{url.host} cannot be reached ({type(error).__name__})")
         except FetchError as error:
             reasons.append(str(error))

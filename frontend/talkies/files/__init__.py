@@ -1,0 +1,1 @@
+"""The user's files: staged, and fetched from URLs."""

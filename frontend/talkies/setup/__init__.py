@@ -1,0 +1,1 @@
+"""What must be on the machine: environments and weights."""
