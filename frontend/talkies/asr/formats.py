@@ -4,11 +4,86 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, NotRequired
 
-from talkies.errors import BadRequest
-from talkies.transcript import SPEAKERS, Transcript, TranscriptSegment
+from talkies_kit.wire import Confidence, Word
+from typing_extensions import TypedDict
+
+from talkies import languages
+from talkies.asr.transcript import SPEAKERS, Transcript, TranscriptSegment
+from talkies.dialect import DESCRIPTION, Dialect
+
+_NO_CONFIDENCE = Confidence(0.0, 0.0, 0.0)
+"""Of an engine that has none, for clients that want numbers."""
+_UNTOLD = dict.fromkeys(asdict(_NO_CONFIDENCE))
+
+
+class UsageBody(TypedDict):
+    type: str
+    seconds: float
+
+
+class PlainBody(TypedDict):
+    """json."""
+
+    text: str
+    usage: NotRequired[UsageBody]
+
+
+class WordBody(TypedDict):
+    word: str
+    start: float
+    end: float
+    channel: NotRequired[str]
+
+
+class SegmentBody(TypedDict):
+    id: int
+    seek: int
+    start: float
+    end: float
+    text: str
+    tokens: list[int]
+    temperature: float
+    # Null rather than absent in talkies' own dialect, for clients that read the keys.
+    avg_logprob: float | None
+    compression_ratio: float | None
+    no_speech_prob: float | None
+    channel: NotRequired[str]
+
+
+class VerboseBody(TypedDict):
+    """verbose_json."""
+
+    task: str
+    language: str
+    duration: float
+    text: str
+    segments: list[SegmentBody]
+    words: list[WordBody]
+    usage: NotRequired[UsageBody]
+
+
+class DiarizedSegmentBody(TypedDict):
+    """A segment of diarized_json, which is also an event of its stream."""
+
+    type: str
+    id: str
+    start: float
+    end: float
+    text: str
+    speaker: str
+
+
+class DiarizedBody(TypedDict):
+    """diarized_json."""
+
+    task: str
+    duration: float
+    text: str
+    segments: list[DiarizedSegmentBody]
+    usage: UsageBody
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +95,7 @@ class Asked:
     """The names of the left and the right speaker in diarized_json."""
     language: str = ""
     """What verbose_json calls the language, where it is not the transcript's."""
+    dialect: Dialect = DESCRIPTION
 
     def speaker(self, channel: str | None) -> str:
         return self.speakers[SPEAKERS.index(channel)] if channel in SPEAKERS else ""
@@ -39,55 +115,50 @@ class Format:
     """Whether it is about who speaks."""
     streams: bool = False
     """Whether events can carry it; subtitles are files."""
+    body: type | None = None
+    """The shape of its JSON, if it is that."""
 
 
-def find(name: str) -> Format:
-    """The format of that name. Raises BadRequest, which lists them."""
-    try:
-        return FORMATS[name]
-    except KeyError:
-        raise BadRequest(
-            f"Unknown response_format {name!r}; choose one of {', '.join(FORMATS)}.", param="response_format"
-        ) from None
-
-
-def _json(transcript: Transcript, _: Asked) -> str:
-    return _dump({"text": transcript.text})
+def _json(transcript: Transcript, asked: Asked) -> str:
+    body = PlainBody(text=transcript.text)
+    if asked.dialect.usage:
+        body["usage"] = usage(transcript)
+    return _dump(body)
 
 
 def _verbose_json(transcript: Transcript, asked: Asked) -> str:
     return _dump(verbose(transcript, asked))
 
 
-def verbose(transcript: Transcript, asked: Asked) -> dict[str, Any]:
+def verbose(transcript: Transcript, asked: Asked) -> VerboseBody:
     """The fields of verbose_json."""
-    return {
+    dialect = asked.dialect
+    spoken = languages.name(transcript.language) if dialect.language_names else transcript.language
+    body: VerboseBody = {
         "task": transcript.task,
-        "language": asked.language or transcript.language,
+        "language": asked.language or spoken,
         "duration": transcript.duration,
         "text": transcript.text,
-        "segments": [_segment(segment, asked.temperature) for segment in transcript.segments],
-        "words": [
-            {"word": word.word, "start": word.start, "end": word.end, **_channel(channel)}
-            for word, channel in transcript.words
-        ],
+        "segments": [_segment(segment, asked) for segment in transcript.segments],
+        "words": [_word(word, channel, dialect) for word, channel in transcript.words],
     }
+    if dialect.usage:
+        body["usage"] = usage(transcript)
+    return body
 
 
 def _diarized_json(transcript: Transcript, asked: Asked) -> str:
-    return _dump(
-        {
-            "task": transcript.task,
-            "duration": transcript.duration,
-            "text": transcript.plain,
-            "segments": [diarized_segment(segment, asked) for segment in transcript.segments],
-            "usage": usage(transcript),
-        }
-    )
+    body: DiarizedBody = {
+        "task": transcript.task,
+        "duration": transcript.duration,
+        "text": transcript.plain,
+        "segments": [diarized_segment(segment, asked) for segment in transcript.segments],
+        "usage": usage(transcript),
+    }
+    return _dump(body)
 
 
-def diarized_segment(segment: TranscriptSegment, asked: Asked) -> dict[str, Any]:
-    """A segment of diarized_json, which is also an event of its stream."""
+def diarized_segment(segment: TranscriptSegment, asked: Asked) -> DiarizedSegmentBody:
     return {
         "type": "transcript.text.segment",
         "id": f"seg_{segment.id}",
@@ -98,29 +169,35 @@ def diarized_segment(segment: TranscriptSegment, asked: Asked) -> dict[str, Any]
     }
 
 
-def usage(transcript: Transcript) -> dict[str, Any]:
+def usage(transcript: Transcript) -> UsageBody:
     return {"type": "duration", "seconds": transcript.duration}
 
 
-def _segment(segment: TranscriptSegment, temperature: float) -> dict[str, Any]:
-    return {
+def _segment(segment: TranscriptSegment, asked: Asked) -> SegmentBody:
+    told = asdict(segment.confidence or _NO_CONFIDENCE) if asked.dialect.confidences else _UNTOLD
+    body: SegmentBody = {
         "id": segment.id,
         "seek": int(segment.start * 100),  # Whisper counts in frames of 10 ms
         "start": segment.start,
         "end": segment.end,
         "text": segment.text,
         "tokens": [],
-        "temperature": temperature,
-        # Not every model has confidences; null rather than absent, for clients that read the keys.
-        "avg_logprob": None,
-        "compression_ratio": None,
-        "no_speech_prob": None,
-        **_channel(segment.channel),
+        "temperature": asked.temperature,
+        "avg_logprob": told["avg_logprob"],
+        "compression_ratio": told["compression_ratio"],
+        "no_speech_prob": told["no_speech_prob"],
     }
+    if segment.channel:
+        body["channel"] = segment.channel
+    return body
 
 
-def _channel(channel: str | None) -> dict[str, str]:
-    return {"channel": channel} if channel else {}
+def _word(word: Word, channel: str | None, dialect: Dialect) -> WordBody:
+    written = word.word.strip() if dialect.bare_words else word.word
+    body: WordBody = {"word": written, "start": word.start, "end": word.end}
+    if channel:
+        body["channel"] = channel
+    return body
 
 
 def _text(transcript: Transcript, _: Asked) -> str:
@@ -164,10 +241,12 @@ def _dump(value: Any) -> str:
 
 
 FORMATS = {
-    "json": Format("application/json", _json, streams=True),
+    "json": Format("application/json", _json, streams=True, body=PlainBody),
     "text": Format("text/plain; charset=utf-8", _text, streams=True),
-    "verbose_json": Format("application/json", _verbose_json, times=True, words=True, streams=True),
+    "verbose_json": Format("application/json", _verbose_json, times=True, words=True, streams=True, body=VerboseBody),
     "srt": Format("application/x-subrip; charset=utf-8", _srt, times=True),
     "vtt": Format("text/vtt; charset=utf-8", _vtt, times=True),
-    "diarized_json": Format("application/json", _diarized_json, times=True, diarized=True, streams=True),
+    "diarized_json": Format(
+        "application/json", _diarized_json, times=True, diarized=True, streams=True, body=DiarizedBody
+    ),
 }

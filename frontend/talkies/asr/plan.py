@@ -9,12 +9,14 @@ from typing import Literal
 from pydantic import BaseModel, Field
 from talkies_kit.wire import AsrOptions
 
-from talkies import formats
-from talkies.errors import BadRequest
+from talkies import languages
+from talkies.asr import formats
+from talkies.asr.formats import Asked, Format
+from talkies.asr.transcript import SPEAKERS, Transcript
+from talkies.dialect import DESCRIPTION, Dialect
+from talkies.errors import BadRequest, choose
 from talkies.families import Modality
-from talkies.formats import Asked, Format
 from talkies.registry import Model, Registry
-from talkies.transcript import SPEAKERS, Transcript
 
 _TRANSLATING = frozenset({"translate", "s2t_translation", "ast"})
 """What `default_task` of a registry entry calls translation."""
@@ -54,6 +56,7 @@ class Plan:
     model: Model
     options: AsrOptions
     format: Format
+    media_type: str
     diarize: bool
     asked: Asked
 
@@ -62,7 +65,13 @@ class Plan:
         return self.format.render(transcript, self.asked)
 
 
-def plan(registry: Registry, fields: TranslationFields, *, task: Literal["translate"] | None = None) -> Plan:
+def plan_of(
+    registry: Registry,
+    fields: TranslationFields,
+    *,
+    task: Literal["translate"] | None = None,
+    dialect: Dialect = DESCRIPTION,
+) -> Plan:
     """What the fields ask for; `task` "translate" is into English, otherwise the model's own task is done.
 
     Raises ModelNotFound, and BadRequest for fields that do not fit the model or each other.
@@ -71,7 +80,7 @@ def plan(registry: Registry, fields: TranslationFields, *, task: Literal["transl
     if model.modality is not Modality.ASR:
         raise BadRequest(f"{model.slug} speaks; choose a model with modality asr.", param="model")
     wanted = fields if isinstance(fields, TranscriptionFields) else TranscriptionFields(**fields.model_dump())
-    format = formats.find(wanted.response_format)
+    format = choose(formats.FORMATS, wanted.response_format, "response_format")
     diarize = wanted.diarization or format.diarized
     if task and diarize:
         raise BadRequest("A translation cannot be diarized.", param="response_format")
@@ -99,11 +108,13 @@ def plan(registry: Registry, fields: TranslationFields, *, task: Literal["transl
             text_only=not (format.times or diarize),
         ),
         format=format,
+        media_type=dialect.media_types.get(wanted.response_format.lower(), format.media_type),
         diarize=diarize,
         asked=Asked(
             temperature=wanted.temperature,
             speakers=_speakers(wanted.known_speaker_names),
             language="english" if task else "",  # what OpenAI's translations say
+            dialect=dialect,
         ),
     )
 
@@ -120,11 +131,11 @@ def _spoken(model: Model, fields: TranscriptionFields) -> str:
 
 
 def _language(model: Model, asked: str, param: str) -> str:
-    """The model's code for a language that may be written "EN" or "en-US"."""
-    code = asked.strip().lower().replace("_", "-")
-    for candidate in (code, code.partition("-")[0]):
-        if not candidate or candidate in model.languages:
-            return candidate
+    """The model's code for a language as people write it; empty to detect it."""
+    if not asked.strip() or asked.strip().lower() in languages.DETECTION:
+        return ""
+    if code := languages.find(asked, model.languages):
+        return code
     raise BadRequest(
         f"{model.slug} has no language {asked!r}; its languages are {', '.join(model.languages)}.", param=param
     )

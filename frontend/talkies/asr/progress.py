@@ -1,4 +1,4 @@
-"""A transcript while it is made: chunks in any order become pieces in the transcript's order. Pure."""
+"""A transcript while it is made: chunks in any order become updates in the transcript's order. Pure."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ from bisect import insort
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from talkies.transcript import SPEAKERS, Chunk, Placed, Script, TranscriptSegment, cut, place, shown
+from talkies.asr.transcript import SPEAKERS, Placed, Script, TranscriptSegment, cut, place, shown
+from talkies.engines.triton import ChunkAnswer
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class Update:
     """The next segment, as `merge` will have it, and what it adds to `Transcript.text` and `.plain`."""
 
     text: str
     plain: str
     segment: TranscriptSegment | None
-    """None of a model that tells no times."""
+    """None unless diarized, where its end is waited for; and of a model that tells no times."""
 
 
 class Progress:
@@ -36,7 +37,7 @@ class Progress:
         self._horizon = horizon
         self._text = Script(turns=diarized)
         self._plain = Script(turns=False)
-        self._early: dict[int, Chunk] = {}
+        self._early: dict[int, ChunkAnswer] = {}
         """By index, chunks whose predecessors are still awaited."""
         self._next = 0
         self._waiting: list[Placed] = []
@@ -44,23 +45,23 @@ class Progress:
         self._decoded = 0.0
         self._given = 0
 
-    def add(self, chunk: Chunk) -> list[Piece]:
-        """The pieces that are settled now; a chunk comes once."""
+    def add(self, chunk: ChunkAnswer) -> list[Update]:
+        """The updates that are settled now; a chunk comes once."""
         self._early[chunk.index] = chunk
         while following := self._early.pop(self._next, None):
             self._next += 1
             self._place(following)
         return self._settled()
 
-    def finish(self) -> list[Piece]:
+    def finish(self) -> list[Update]:
         """The rest, when all chunks are there."""
         for _, chunk in sorted(self._early.items()):
             self._place(chunk)
         self._early.clear()
         rest, self._waiting = self._waiting, []
-        return self._pieces(rest)
+        return self._updates(rest)
 
-    def _place(self, chunk: Chunk) -> None:
+    def _place(self, chunk: ChunkAnswer) -> None:
         channel = chunk.channel
         placed = place(chunk, since=self._latest.get(channel, 0.0), written=self._written, timestamps=self._timestamps)
         for entry in placed:
@@ -73,7 +74,7 @@ class Progress:
             self._latest[channel] = entry.segment.start
         self._decoded = max(self._decoded, chunk.duration)
 
-    def _settled(self) -> list[Piece]:
+    def _settled(self) -> list[Update]:
         settled = 0
         if self._diarized:
             while settled < len(self._waiting) and self._is_settled(settled):
@@ -81,7 +82,7 @@ class Progress:
         else:
             settled = len(self._waiting)
         given, self._waiting = self._waiting[:settled], self._waiting[settled:]
-        return self._pieces(given)
+        return self._updates(given)
 
     def _is_settled(self, index: int) -> bool:
         entry = self._waiting[index]
@@ -95,10 +96,10 @@ class Progress:
         """Where the next segment of a channel can start at the earliest."""
         return max(self._latest.get(channel, 0.0), round(self._decoded - self._horizon, 3))
 
-    def _pieces(self, settled: Iterable[Placed]) -> list[Piece]:
-        pieces = []
+    def _updates(self, settled: Iterable[Placed]) -> list[Update]:
+        updates = []
         for entry in settled:
-            segment = shown(self._given, entry, self._diarized) if self._timestamps else None
-            pieces.append(Piece(self._text.add(entry), self._plain.add(entry), segment))
+            segment = shown(self._given, entry, True) if self._diarized and self._timestamps else None
+            updates.append(Update(self._text.add(entry), self._plain.add(entry), segment))
             self._given += 1
-        return pieces
+        return updates

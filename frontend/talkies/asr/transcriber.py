@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
@@ -13,18 +14,18 @@ from talkies_kit import wire
 from talkies_kit.wire import AsrOptions
 
 from talkies import metrics
+from talkies.asr.length import is_short
+from talkies.asr.progress import Progress, Update
+from talkies.asr.transcript import Transcript, merge
+from talkies.engines.attempts import attempts
+from talkies.engines.residency import Residency
+from talkies.engines.triton import ChunkAnswer, Triton
 from talkies.errors import NotFound, Unavailable
-from talkies.progress import Piece, Progress
 from talkies.registry import Model
-from talkies.residency import Residency
 from talkies.settings import Settings
-from talkies.transcript import Chunk, Transcript, merge
-from talkies.triton import Triton
 
 log = structlog.get_logger("talkies.transcribe")
 
-_SHORT_BYTES = 2 << 20
-"""Uploads up to this size go first (priority 1): half a minute of plain 16-bit audio, two minutes of MP3."""
 _LOOK_BACK = 4.0
 """Seconds, above the length of a chunk, that the first step may look at before it settles where a chunk is."""
 
@@ -47,53 +48,54 @@ class Transcriber:
         refuses.
         """
         async with aclosing(self._chunks(model, path, options, diarize, request_id)) as chunks:
-            made = [chunk async for chunk in chunks]
-        return self._finish(model, made, options, diarize)
+            answers = [chunk async for chunk in chunks]
+        return self._finish(model, answers, options, diarize)
 
     async def stream(
         self, model: Model, path: Path, options: AsrOptions, *, diarize: bool, request_id: str
-    ) -> AsyncGenerator[list[Piece] | Transcript]:
-        """As `transcribe`, but in pieces: a list for every chunk, often empty, and the whole Transcript at the end."""
+    ) -> AsyncGenerator[list[Update] | Transcript]:
+        """As `transcribe`, in steps: the updates of every chunk, often empty, and the whole Transcript at the end."""
         how = _how(model, options, diarize)
         progress = Progress(horizon=self._horizon, **how)
-        made: list[Chunk] = []
+        answers: list[ChunkAnswer] = []
         async with aclosing(self._chunks(model, path, options, diarize, request_id)) as chunks:
             async for chunk in chunks:
-                made.append(chunk)
+                answers.append(chunk)
                 yield progress.add(chunk)
         yield progress.finish()
-        yield self._finish(model, made, options, diarize)
+        yield self._finish(model, answers, options, diarize)
 
-    def _finish(self, model: Model, made: list[Chunk], options: AsrOptions, diarize: bool) -> Transcript:
-        transcript = merge(made, task=options.task, **_how(model, options, diarize))
+    def _finish(self, model: Model, answers: list[ChunkAnswer], options: AsrOptions, diarize: bool) -> Transcript:
+        transcript = merge(answers, task=options.task, **_how(model, options, diarize))
         if self._settings.log_content:
             log.info("transcript", model=model.slug, text=transcript.text)
         return transcript
 
     async def _chunks(
         self, model: Model, path: Path, options: AsrOptions, diarize: bool, request_id: str
-    ) -> AsyncGenerator[Chunk]:
+    ) -> AsyncGenerator[ChunkAnswer]:
         """Every chunk of the file once, in any order; a second run only gives those that the first one did not."""
-        made: set[int] = set()  # a file is cut into the same chunks each time
-        for last_try in (False, True):
+        given: set[int] = set()  # a file is cut into the same chunks each time
+        # The engine takes chunks of one id for one file, and remembers its language; a client may send its id twice.
+        file_id = f"{request_id}.{secrets.token_hex(4)}"
+        for attempt in attempts(self._settings.request_timeout):
             try:
-                async with aclosing(self._run(model, path, options, diarize, request_id)) as chunks:
+                async with aclosing(self._run(model, path, options, diarize, file_id, attempt.within)) as chunks:
                     async for chunk in chunks:
-                        if chunk.index not in made:
-                            made.add(chunk.index)
+                        if chunk.index not in given:
+                            given.add(chunk.index)
                             work = metrics.work()
                             work.heard = max(work.heard, chunk.duration)  # the last one's is the file's
                             yield chunk
                 return
-            except Unavailable:
-                if last_try:
-                    raise
+            except Unavailable as error:
+                attempt.forgive(error)
 
     async def _run(
-        self, model: Model, path: Path, options: AsrOptions, diarize: bool, request_id: str
-    ) -> AsyncGenerator[Chunk]:
+        self, model: Model, path: Path, options: AsrOptions, diarize: bool, request_id: str, within: float
+    ) -> AsyncGenerator[ChunkAnswer]:
         try:
-            size = (await asyncio.to_thread(path.stat)).st_size
+            short = await asyncio.to_thread(is_short, path)
         except FileNotFoundError:  # DELETE of a staged file meanwhile
             raise NotFound("The file is no longer there.", param="file_path") from None
         async with (
@@ -104,9 +106,9 @@ class Transcriber:
                     path,
                     options,
                     channels=wire.SPLIT if diarize else wire.MONO,
-                    priority=1 if size <= _SHORT_BYTES else 2,
+                    priority=1 if short else 2,
                     request_id=request_id,
-                    within=self._settings.request_timeout,
+                    within=within,
                 )
             ) as chunks,
         ):

@@ -6,29 +6,14 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from talkies_kit.wire import Segment, Word
+from talkies_kit.wire import Confidence, Segment, Word
+
+from talkies.engines.triton import ChunkAnswer
 
 SPEAKERS = ("L", "R")
 """The speakers of channel 0 and channel 1."""
 _UNSPACED = frozenset({"zh", "yue", "ja", "th", "lo", "my", "km", "bo"})
 """Languages that are written without spaces between words."""
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """What an ASR ensemble answers for one chunk of a file."""
-
-    index: int
-    """The chunk's place in the file; -1 for the one empty chunk of a file without speech."""
-    channel: int
-    """-1 for the mono mix, else the channel the chunk was cut from (0 left, 1 right)."""
-    start: float
-    """Where the chunk begins in the file, in seconds."""
-    duration: float
-    """Seconds of audio decoded so far, all of the chunk included; the largest one of a file is its duration."""
-    language: str
-    segments: Sequence[Segment]
-    """In seconds from the start of the file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +27,7 @@ class TranscriptSegment:
     words: tuple[Word, ...]
     channel: str | None
     """"L" or "R" of a diarized transcript."""
+    confidence: Confidence | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +80,7 @@ class Placed:
         return SPEAKERS[self.channel]
 
 
-def place(chunk: Chunk, *, since: float, written: str, timestamps: bool) -> list[Placed]:
+def place(chunk: ChunkAnswer, *, since: float, written: str, timestamps: bool) -> list[Placed]:
     """What a chunk holds, in order; its segments depend on no later chunk but for where the last one ends.
 
     Times are rounded to milliseconds and kept between the chunk's start and what was decoded of the file with it.
@@ -115,7 +101,8 @@ def place(chunk: Chunk, *, since: float, written: str, timestamps: bool) -> list
         )
         end = clip(segment.end) if timestamps else start
         unspaced = (written or chunk.language) in _UNSPACED
-        placed.append(Placed(Segment(start, end, segment.text, words), chunk.channel, unspaced))
+        heard = replace(segment, start=start, end=end, words=words)
+        placed.append(Placed(heard, chunk.channel, unspaced))
     return placed
 
 
@@ -139,7 +126,13 @@ class Script:
 
 
 def merge(
-    chunks: Iterable[Chunk], *, task: str, language: str, diarized: bool, timestamps: bool = True, written: str = ""
+    chunks: Iterable[ChunkAnswer],
+    *,
+    task: str,
+    language: str,
+    diarized: bool,
+    timestamps: bool = True,
+    written: str = "",
 ) -> Transcript:
     """One transcript of a file's chunks.
 
@@ -167,7 +160,7 @@ def merge(
     )
 
 
-def _main_language(chunks: Iterable[Chunk]) -> str:
+def _main_language(chunks: Iterable[ChunkAnswer]) -> str:
     said: Counter[str] = Counter()
     for chunk in chunks:
         said[chunk.language] += sum(len(segment.text) for segment in chunk.segments)
@@ -194,6 +187,5 @@ def cut(earlier: Segment | TranscriptSegment, later: Segment) -> float:
 
 def shown(id_: int, placed: Placed, diarized: bool) -> TranscriptSegment:
     segment = placed.segment
-    return TranscriptSegment(
-        id_, segment.start, segment.end, segment.text, segment.words, placed.speaker if diarized else None
-    )
+    channel = placed.speaker if diarized else None
+    return TranscriptSegment(id_, segment.start, segment.end, segment.text, segment.words, channel, segment.confidence)

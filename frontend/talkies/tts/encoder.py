@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import io
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import cast
+from typing import IO, cast
 
 import av
 import numpy as np
 from av.audio.stream import AudioStream
-
-from talkies.errors import BadRequest
 
 _OPUS_RATES = (8_000, 12_000, 16_000, 24_000, 48_000)
 _OGG_PAGE = "100000"
@@ -43,26 +40,16 @@ FORMATS = {
 }
 
 
-def find(name: str) -> AudioFormat:
-    """The format of that name. Raises BadRequest, which lists them."""
-    try:
-        return FORMATS[name]
-    except KeyError:
-        raise BadRequest(
-            f"Unknown response_format {name!r}; choose one of {', '.join(FORMATS)}.", param="response_format"
-        ) from None
-
-
-async def encode(pcm: AsyncGenerator[bytes], format: AudioFormat, rate: int) -> bytes:
-    """The complete file of s16le mono `pcm` at `rate` Hz, encoded beside the event loop while the PCM comes in.
+async def encode(pcm: AsyncGenerator[bytes], format: AudioFormat, rate: int, sink: IO[bytes]) -> None:
+    """Write the complete file of s16le mono `pcm` at `rate` Hz into `sink`, beside the event loop while the PCM comes.
 
     `pcm` is closed at the end.
     """
-    encoder = Encoder(format, rate)
+    encoder = Encoder(format, rate, sink)
     async with aclosing(pcm):
         async for piece in pcm:
             await asyncio.to_thread(encoder.write, piece)
-    return await asyncio.to_thread(encoder.finish)
+    await asyncio.to_thread(encoder.finish)
 
 
 async def stream(pcm: AsyncGenerator[bytes], format: AudioFormat, rate: int) -> AsyncGenerator[bytes]:
@@ -70,7 +57,7 @@ async def stream(pcm: AsyncGenerator[bytes], format: AudioFormat, rate: int) -> 
 
     Its header cannot know the end: WAV says 0xFFFFFFFF for its sizes, FLAC "unknown", MP3 has no gapless tag.
     """
-    encoder = Encoder(format, rate, streamed=True)
+    encoder = Encoder(format, rate)
     async with aclosing(pcm):
         async for piece in pcm:
             if made := await asyncio.to_thread(encoder.write, piece):
@@ -82,9 +69,10 @@ async def stream(pcm: AsyncGenerator[bytes], format: AudioFormat, rate: int) -> 
 class Encoder:
     """Encodes mono PCM piece by piece. An encoder that is given up needs no closing."""
 
-    def __init__(self, format: AudioFormat, rate: int, *, streamed: bool = False) -> None:
-        """A file that is not `streamed` comes whole, its sizes in the header and MP3's gapless tag with it."""
-        self._sink = _Pipe() if streamed else io.BytesIO()
+    def __init__(self, format: AudioFormat, rate: int, sink: IO[bytes] | None = None) -> None:
+        """The file is streamed, or written into `sink`, its sizes in the header and MP3's gapless tag with it."""
+        self._pipe = _Pipe() if sink is None else None
+        streamed = sink is None
         # bitexact: a plain 44-byte WAV header and no encoder advertisement.
         container_options, codec_options = {"fflags": "+bitexact"}, {}
         if streamed:
@@ -93,7 +81,7 @@ class Encoder:
                 container_options["page_duration"] = _OGG_PAGE
             if format.codec == "libmp3lame":
                 codec_options["reservoir"] = "0"  # frames that stand alone, so that the first can be dropped
-        self._container = av.open(self._sink, "w", format=format.container, options=container_options)
+        self._container = av.open(self._pipe or sink, "w", format=format.container, options=container_options)
         encoded_rate = rate
         if format.codec == "libopus" and rate not in _OPUS_RATES:
             encoded_rate = _OPUS_RATES[-1]
@@ -115,16 +103,19 @@ class Encoder:
         """Encode whole s16le samples; the bytes of the file that they made, none if it is not streamed."""
         if pcm:
             self._add(np.frombuffer(pcm, "<i2").reshape(1, -1))
-        return self._sink.take() if isinstance(self._sink, _Pipe) else b""
+        return self._pipe.take() if self._pipe else b""
 
     def finish(self) -> bytes:
-        """The rest of the file. One of no samples is 20 ms of silence: some containers cannot be empty."""
+        """The rest of the file, nothing if it is not streamed.
+
+        A file of no samples is 20 ms of silence: some containers cannot be empty.
+        """
         if not self._samples:
             self._add(np.zeros((1, self._rate // 50), np.int16))
         self._resample(None)
         self._encode(None)
         self._container.close()
-        return self._sink.take() if isinstance(self._sink, _Pipe) else self._sink.getvalue()
+        return self._pipe.take() if self._pipe else b""
 
     def _add(self, samples: np.ndarray[tuple[int, int], np.dtype[np.int16]]) -> None:
         if self._priming:

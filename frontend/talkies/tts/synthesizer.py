@@ -7,16 +7,15 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
 import structlog
-from talkies_kit import wire
 from talkies_kit.wire import Sampling
 
 from talkies import metrics
+from talkies.engines.attempts import attempts
+from talkies.engines.residency import Residency
+from talkies.engines.triton import Triton
 from talkies.errors import EngineDied, Unavailable
 from talkies.registry import Model
-from talkies.render import config_parameter
-from talkies.residency import Residency
 from talkies.settings import Settings
-from talkies.triton import Triton
 
 log = structlog.get_logger("talkies.synthesize")
 
@@ -32,23 +31,19 @@ class Synthesizer:
         self._triton = triton
         self._residency = residency
 
-    def sample_rate(self, model: Model) -> int:
-        """Of the PCM that `speak` yields for this model, in Hz."""
-        return int(config_parameter(model.executor, wire.CONFIG_SAMPLE_RATE))
-
     async def speak(
         self, model: Model, text: str, *, voice: str, speed: float, sampling: Sampling, request_id: str
     ) -> AsyncGenerator[bytes]:
-        """s16le mono PCM at `sample_rate(model)`, sentence by sentence.
+        """s16le mono PCM at the engine's sample rate, sentence by sentence.
 
         A request whose engine or server dies is run once more: from the piece where it was, if the engine's pieces
         are the same each time, otherwise only before its first.
         """
         if self._settings.log_content:
             log.info("input", model=model.slug, text=text)
-        rate = self.sample_rate(model)
+        rate = model.executor.sample_rate
         spoken = 0
-        for last_try in (False, True):
+        for attempt in attempts(self._settings.request_timeout):
             try:
                 async with (
                     self._residency.use(model) as alive,
@@ -61,7 +56,7 @@ class Synthesizer:
                             language="",
                             sampling=sampling,
                             request_id=request_id,
-                            within=self._settings.request_timeout,
+                            within=attempt.within,
                         )
                     ) as answer,
                     aclosing(_watched(answer, alive)) as stream,
@@ -75,9 +70,10 @@ class Synthesizer:
                         metrics.work().spoken += len(pcm) / (2 * rate)
                         yield pcm
                 return
-            except Unavailable:
-                if last_try or (spoken and not model.executor.repeats):
+            except Unavailable as error:
+                if spoken and not model.executor.repeats:
                     raise
+                attempt.forgive(error)
 
 
 async def _watched(stream: AsyncGenerator[bytes], alive: Callable[[], bool]) -> AsyncGenerator[bytes]:

@@ -2,38 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from fnmatch import fnmatchcase
 
 from talkies_kit import clips
 
-from talkies import weights
 from talkies.errors import BadRequest
-from talkies.families import Family, Modality
+from talkies.families import Modality
 from talkies.registry import Model, Registry
 from talkies.settings import Settings
-
-_SUFFIXES = frozenset({".bin", ".pt"})
-_KOKORO = "kokoro"
-_WITHOUT_G2P = ("j", "z")
-"""First letters of Kokoro's Japanese and Chinese voices, for which its engine has no grapheme-to-phoneme step."""
-
-_OPENAI_VOICES: Mapping[str, str] = {
-    "alloy": "af_alloy",
-    "ash": "am_michael",
-    "ballad": "bm_lewis",
-    "coral": "af_bella",
-    "echo": "am_echo",
-    "fable": "bm_fable",
-    "onyx": "am_onyx",
-    "nova": "af_nova",
-    "sage": "af_sarah",
-    "shimmer": "af_sky",
-    "verse": "am_puck",
-    "marin": "af_heart",
-    "cedar": "am_fenrir",
-}
+from talkies.setup import weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +25,6 @@ class Voice:
     """Whether the model speaks with it when none is asked for."""
     origin: str | None = None
     """"builtin" or "custom" for a voice cloned from a reference clip."""
-
-
-def clip_folders(settings: Settings, family: Family) -> dict[str, Path]:
-    """Where the family's reference clips lie, by their origin; a later folder's clip shadows one of the same name."""
-    return {"builtin": family.folder / "voices", "custom": settings.custom_voices}
 
 
 class Voices:
@@ -72,23 +46,32 @@ class Voices:
     def of(self, model: Model) -> list[Voice]:
         """One model's voices by name; of a model that brings its voices, none when its weights are not there."""
         if model.executor.clones:
-            folders = clip_folders(self._settings, model.executor)
+            folders = model.executor.clip_folders(self._settings)
             origins = {name: origin for origin, place in folders.items() for name in clips.scan(place)}
             return [Voice(name, model.slug, name == model.default_voice, origins[name]) for name in sorted(origins)]
-        folder = weights.folder(self._settings, model) / "voices"
-        names = {path.stem for path in folder.glob("*") if path.suffix in _SUFFIXES and path.is_file()}
-        if model.executor.name == _KOKORO:
-            names = {name for name in names if not name.startswith(_WITHOUT_G2P)}
+        folder, family = weights.folder(self._settings, model), model.executor
+        files = (path for pattern in family.voices for path in folder.glob(pattern))
+        names = {path.stem for path in files if path.is_file() and not _matches(path.stem, family.hidden_voices)}
         return [Voice(name, model.slug, name == model.default_voice) for name in sorted(names)]
 
-    def resolve(self, model: Model, asked: str) -> str:
-        """The voice to speak with. Raises BadRequest, which lists the model's voices, for one that it lacks."""
+    def resolve(self, model: Model, asked: str, *, openai: bool = False) -> str:
+        """The voice to speak with; OpenAI's names mean one too where `openai` or the setting says so.
+
+        Raises BadRequest, which lists the model's voices, for one that it lacks.
+        """
         names = [voice.name for voice in self.of(model)]
         asked = asked or model.default_voice
         # Without a catalogue the model cannot be loaded either, and loading says best what is missing.
         if asked in names or not names:
             return asked
-        alias = _OPENAI_VOICES.get(asked) if model.executor.name == _KOKORO else None
-        if alias in names and self._settings.openai_voices:
+        alias = model.executor.openai_voices.get(asked.lower())
+        if alias in names and (openai or self._settings.openai_voices):
             return alias
-        raise BadRequest(f"{model.slug} has no voice {asked!r}; its voices are {', '.join(names)}.", param="voice")
+        way_out = " OpenAI's names work under model tts-1, or with TALKIES_OPENAI_VOICES=true." if alias else ""
+        raise BadRequest(
+            f"{model.slug} has no voice {asked!r}; its voices are {', '.join(names)}.{way_out}", param="voice"
+        )
+
+
+def _matches(name: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
