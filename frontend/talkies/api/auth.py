@@ -1,18 +1,21 @@
-"""Who may call: bearer tokens, and web pages of other origins."""
+"""Who may call: bearer tokens with what each may do, and web pages of other origins."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import hmac
-from collections.abc import Callable, Iterable
 
 from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from talkies.errors import BadRequest, Unauthorized
+from talkies import metrics
+from talkies.api.answers import answer
+from talkies.api.quotas import Quotas
+from talkies.api.scopes import needed
+from talkies.errors import BadRequest, Forbidden, TalkiesError, Unauthorized
+from talkies.tokens import Keyring, Token
 
 _DRAIN = 10.0
 """Seconds to read past the body of a refused request, for clients that only listen once they have sent everything."""
@@ -20,31 +23,37 @@ _POLICY_VIOLATION = 1008
 
 
 class BearerAuth:
-    """Pure-ASGI middleware: everything but `/healthz` and OPTIONS takes one of `tokens`; no route answers OPTIONS.
+    """Pure-ASGI middleware: all but `/healthz` and OPTIONS takes a token of the keyring; no route answers OPTIONS.
 
-    `public_lists` lets GETs of the models and voices through. `refused` makes the 401.
+    The token is in `scope["state"]["token"]`. `public_lists` lets GETs of the models and voices through without one.
     """
 
-    def __init__(
-        self,
-        app: ASGIApp,
-        *,
-        tokens: Iterable[str],
-        public_lists: bool,
-        refused: Callable[[Exception], Response],
-    ) -> None:
+    def __init__(self, app: ASGIApp, *, keyring: Keyring, quotas: Quotas, public_lists: bool) -> None:
         self._app = app
-        self._tokens = [token.encode() for token in tokens]
+        self._keyring = keyring
+        self._quotas = quotas
         self._public_lists = public_lists
-        self._refused = refused
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan" or self._is_open(scope) or self._is_allowed(scope):
+        if scope["type"] == "lifespan" or self._is_open(scope):
             await self._app(scope, receive, send)
-        elif scope["type"] == "websocket":
-            await send({"type": "websocket.close", "code": _POLICY_VIOLATION})  # before it is accepted: a 403
-        else:
-            await self._refuse(scope, receive, send)
+            return
+        try:
+            token = self._token(scope)
+            scope.setdefault("state", {})["token"] = token
+            if scope["type"] == "http":
+                self._admit(token, scope)
+        except TalkiesError as error:
+            if scope["type"] == "websocket":
+                await send({"type": "websocket.close", "code": _POLICY_VIOLATION})  # before it is accepted: a 403
+            else:
+                await _refuse(error, scope, receive, send)
+            return
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            work = metrics.work()
+            self._quotas.spend(token, work.heard + work.spoken)
 
     def _is_open(self, scope: Scope) -> bool:
         if scope["type"] != "http":
@@ -52,28 +61,38 @@ class BearerAuth:
         path, method = scope["path"], scope["method"]
         if path == "/healthz" or method == "OPTIONS":
             return True
-        listed = path in ("/v1/models", "/v1/audio/voices") or path.startswith("/v1/models/")
+        listed = path in ("/v1/models", "/v1/audio/voices", "/v1/audio/models") or path.startswith("/v1/models/")
         return self._public_lists and method == "GET" and listed
 
-    def _is_allowed(self, scope: Scope) -> bool:
+    def _token(self, scope: Scope) -> Token:
         given = [value for name, value in scope["headers"] if name == b"authorization"]
-        if len(given) != 1:
-            return False
-        scheme, _, token = given[0].partition(b" ")
-        # Every token is compared, so that the time tells nothing about which of them is close.
-        matches = [hmac.compare_digest(token.strip(), known) for known in self._tokens]
-        return scheme.lower() == b"bearer" and any(matches)
+        # What Azure's and some other clients send; each of them is all of the key.
+        keys = [value for name, value in scope["headers"] if name in (b"api-key", b"x-api-key")]
+        if not given and len(keys) == 1:
+            given = [b"bearer " + keys[0]]
+        scheme, _, secret = given[0].partition(b" ") if len(given) == 1 else (b"", b"", b"")
+        token = self._keyring.find(secret.strip()) if scheme.lower() == b"bearer" else None
+        if token is None:
+            raise Unauthorized
+        return token
 
-    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def send_then_drain(message: Message) -> None:
-            if message["type"] == "http.response.body":
-                await send({**message, "more_body": True})
-                # Closing a connection with unread bytes may take the answer from the client.
-                await _drain(scope, receive)
-                message = {"type": "http.response.body", "body": b""}
-            await send(message)
+    def _admit(self, token: Token, scope: Scope) -> None:
+        permission = needed(scope["method"], scope["path"])
+        if permission and permission not in token.scopes:
+            raise Forbidden(token.name, permission)
+        self._quotas.admit(token)
 
-        await self._refused(Unauthorized())(scope, receive, send_then_drain)
+
+async def _refuse(error: TalkiesError, scope: Scope, receive: Receive, send: Send) -> None:
+    async def send_then_drain(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            await send({**message, "more_body": True})
+            # Closing a connection with unread bytes may take the answer from the client.
+            await _drain(scope, receive)
+            message = {"type": "http.response.body", "body": b""}
+        await send(message)
+
+    await answer(error)(scope, receive, send_then_drain)
 
 
 async def _drain(scope: Scope, receive: Receive) -> None:
@@ -88,7 +107,7 @@ async def _drain(scope: Scope, receive: Receive) -> None:
 class Cors(CORSMiddleware):
     """Lets web pages of `origins` call and read; a preflight of others is refused in our error shape."""
 
-    def __init__(self, app: ASGIApp, *, origins: tuple[str, ...], refused: Callable[[Exception], Response]) -> None:
+    def __init__(self, app: ASGIApp, *, origins: tuple[str, ...]) -> None:
         super().__init__(
             app,
             allow_origins=origins,
@@ -99,12 +118,11 @@ class Cors(CORSMiddleware):
                 "Content-Disposition", "Content-Range",
             ),
         )  # fmt: skip
-        self._refused = refused
 
     def preflight_response(self, request_headers: Headers) -> Response:
         response = super().preflight_response(request_headers)
         if response.status_code == 200:
             return response
-        error = self._refused(BadRequest(f"{bytes(response.body).decode()}: see TALKIES_CORS_ORIGINS."))
+        error = answer(BadRequest(f"{bytes(response.body).decode()}: see TALKIES_CORS_ORIGINS."))
         error.headers["vary"] = response.headers["vary"]
         return error

@@ -4,69 +4,77 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, TypeVar, get_origin
-from urllib.parse import parse_qsl
+from typing import Any, BinaryIO, TypeVar, get_origin
 
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ValidationError, model_validator
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
+from talkies import refusals
+from talkies.api.forms import MAX_FIELD_BYTES, MAX_FIELDS, Form, of_json, too_long, too_many_fields, url_encoded
+from talkies.api.json_meter import JsonMeter
 from talkies.errors import BadRequest, TalkiesError, TooLarge
 
 _FILE = "file"
 _URL_ENCODED = "application/x-www-form-urlencoded"
-_MAX_FIELDS = 100
-_MAX_FIELD_BYTES = 64 << 10
-_MAX_FIELDS_BYTES = _MAX_FIELDS * _MAX_FIELD_BYTES
+_JSON = "application/json"
+_MAX_FIELDS_BYTES = MAX_FIELDS * MAX_FIELD_BYTES
+_MAX_URL_ENCODED = 2 << 20
 _MAX_OVERHEAD = _MAX_FIELDS_BYTES + (16 << 20)
 """What a body may hold beside the file: text, and voices of known speakers (OpenAI's four of ten seconds)."""
 _READ_PAST = frozenset({"known_speaker_references"})
 """Fields of any length that are of no use here."""
 _MAX_JSON_BYTES = 8 << 20
+_AT_ONCE = 64 << 10
+"""Bytes of JSON or of a URL-encoded form that are parsed on the event loop; more are parsed beside it."""
+_BLOCK = 16 << 10
+"""Bytes that are handed on together, however small the pieces in which they come."""
+
+_UNSENT = ("", "null")
+"""What serializers write for a field that nobody has set."""
 
 M = TypeVar("M", bound=BaseModel)
+T = TypeVar("T")
 
 
-@dataclass(slots=True)
-class Form:
-    """A received form."""
+class JsonBody(BaseModel):
+    """A JSON body, of which a field that is null counts as not sent."""
 
-    fields: dict[str, list[str]] = field(default_factory=dict)
-    """All values of each text field, in order; `x[]` and `x` are the same."""
-    file: Path | None = None
-    """Where the part `file` lies until the form's context ends."""
-    size: int = 0
-    """Of the file, in bytes."""
-
-    def add(self, name: str, value: str) -> None:
-        self.fields.setdefault(name.removesuffix("[]"), []).append(value)
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_nulls(cls, value: Any) -> Any:
+        return {name: entry for name, entry in value.items() if entry is not None} if isinstance(value, dict) else value
 
 
 @asynccontextmanager
 async def receive_form(request: Request, folder: Path, max_file_bytes: int) -> AsyncIterator[Form]:
     """The request's form; its file lies in `folder` as long as the context lasts, whatever ends it.
 
-    A form without a file may come URL-encoded, as HTTP libraries send it; all others are multipart.
+    A form without a file may come URL-encoded, as HTTP libraries send it, a small one as JSON; others are multipart.
 
-    Raises BadRequest for a body that is no sound form, TooLarge beyond `max_file_bytes`, and Starlette's
-    ClientDisconnect.
+    Raises BadRequest for a body that is no sound form, TooLarge beyond `max_file_bytes` (URL-encoded: 2 MiB, JSON: 8),
+    OutOfSpace and Unavailable for what the machine lacks, and Starlette's ClientDisconnect.
     """
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() == _URL_ENCODED:
-        content = await _whole(request, _MAX_FIELDS_BYTES)
-        form = Form()
-        for name, value in parse_qsl(content.decode(errors="replace"), keep_blank_values=True):
-            form.add(name, value)
-        yield form
+    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if content_type == _URL_ENCODED:
+        yield await _parsed(url_encoded, await _whole(request, _MAX_URL_ENCODED))
+        return
+    path = folder / uuid.uuid4().hex
+    if content_type == _JSON:
+        content = await _whole(request, _MAX_JSON_BYTES, JsonMeter().feed)
+        try:
+            yield await asyncio.to_thread(of_json, content, path)
+        finally:
+            path.unlink(missing_ok=True)
         return
     too_large = TooLarge(f"The upload is larger than {max_file_bytes} bytes.", param=_FILE)
     body = _Body(request, max_file_bytes + _MAX_OVERHEAD, too_large)
-    receiver = _Receiver(_boundary(request), folder / uuid.uuid4().hex, max_file_bytes, too_large)
+    receiver = _Receiver(_boundary(request), path, max_file_bytes, too_large)
     try:
         try:
             async for piece in body:
@@ -98,28 +106,38 @@ async def receive_stream(request: Request, limit: int) -> AsyncIterator[AsyncIte
 
 
 async def receive_json(request: Request, model: type[M]) -> M:
-    """The request's JSON body as `model`. Raises RequestValidationError, TooLarge beyond 8 MiB."""
-    content = await _whole(request, _MAX_JSON_BYTES)
+    """The request's JSON body as `model`.
+
+    Raises RequestValidationError, TooLarge beyond 8 MiB, BadRequest for more values than any request needs.
+    """
+    content = await _whole(request, _MAX_JSON_BYTES, JsonMeter().feed)
     try:
-        return model.model_validate_json(content)
+        return await _parsed(model.model_validate_json, content)
     except ValidationError as error:
         raise _invalid(error) from None
 
 
-async def _whole(request: Request, limit: int) -> bytes:
-    """The body of at most `limit` bytes. Raises TooLarge."""
+async def _whole(request: Request, limit: int, check: Callable[[bytes], None] | None = None) -> bytes:
+    """The body of at most `limit` bytes, whose pieces `check` may refuse as they come. Raises TooLarge."""
     content = bytearray()
     async with receive_stream(request, limit) as pieces:
         async for piece in pieces:
+            if check:
+                check(piece)
             content += piece
     return bytes(content)
 
 
+async def _parsed(parse: Callable[[bytes], T], content: bytes) -> T:
+    """What `parse` makes of the content, which nobody else waits for."""
+    return await asyncio.to_thread(parse, content) if len(content) > _AT_ONCE else parse(content)
+
+
 def validate(model: type[M], fields: Mapping[str, Sequence[str]]) -> M:
-    """The text fields of a form as `model`; of one that is no list there, the last value counts, and empty ones count
-    as not sent. Raises RequestValidationError."""
+    """The text fields of a form as `model`; of one that is no list there, the last value counts, and empty ones and
+    "null" count as not sent. Raises RequestValidationError."""
     lists = {name for name, info in model.model_fields.items() if get_origin(info.annotation) is list}
-    sent = {name: [value for value in values if value] for name, values in fields.items()}
+    sent = {name: [value for value in values if value not in _UNSENT] for name, values in fields.items()}
     try:
         return model.model_validate({n: values if n in lists else values[-1] for n, values in sent.items() if values})
     except ValidationError as error:
@@ -148,12 +166,17 @@ class _Body:
     async def __aiter__(self) -> AsyncIterator[bytes]:
         if self._declared > self._limit:
             raise self._too_large
+        block = bytearray()
         async for piece in self._stream:
             self._received += len(piece)
             if self._received > self._limit:
                 raise self._too_large
-            if piece:
-                yield piece
+            block += piece
+            if len(block) >= _BLOCK:
+                yield bytes(block)
+                block.clear()
+        if block:
+            yield bytes(block)
 
     async def discard(self, most: int) -> None:
         """Read on for up to `most` bytes or 10 s, for clients that only listen once they have sent everything."""
@@ -202,7 +225,10 @@ class _Receiver:
         """Write what `parse` found of the file."""
         if self.form.file and (self._pending or not self._output):
             pending, self._pending = self._pending, []
-            await asyncio.to_thread(self._write, pending)
+            with refusals.writing(self.path.parent):
+                # Not in the thread: of a caller that is cancelled, it would open the file after its removal.
+                self._output = self._output or self.path.open("xb")
+                await asyncio.to_thread(self._output.writelines, pending)
 
     def finish(self) -> None:
         self._parser.finalize()
@@ -211,17 +237,13 @@ class _Receiver:
 
     def close(self) -> None:
         if self._output:
-            self._output.close()
-
-    def _write(self, pieces: list[bytes]) -> None:
-        if not self._output:
-            self._output = self.path.open("xb")
-        self._output.writelines(pieces)
+            with refusals.writing(self.path.parent):
+                self._output.close()
 
     def _part_begin(self) -> None:
         self._parts += 1
-        if self._parts > _MAX_FIELDS:
-            raise BadRequest(f"The form has more than {_MAX_FIELDS} fields.")
+        if self._parts > MAX_FIELDS:
+            raise too_many_fields()
         self._disposition = b""
         self._header_name = self._header_value = b""
         self._text = bytearray()
@@ -261,8 +283,8 @@ class _Receiver:
                 raise self._too_large
             self._pending.append(data[start:end])
         elif self._kept:
-            if len(self._text) + size > _MAX_FIELD_BYTES:
-                raise BadRequest(f"The field is larger than {_MAX_FIELD_BYTES} bytes.", param=self._name)
+            if len(self._text) + size > MAX_FIELD_BYTES:
+                raise too_long(self._name)
             self._text += data[start:end]
 
     def _part_end(self) -> None:

@@ -1,4 +1,4 @@
-"""The MCP endpoint, /v1/mcp and /v1/mcp/: streamable HTTP without sessions, one answer per POST."""
+"""The MCP endpoint, /v1/mcp: streamable HTTP without sessions, one answer per POST."""
 
 from __future__ import annotations
 
@@ -12,37 +12,29 @@ from sse_starlette.sse import AppStatus
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from talkies.api.json_meter import JsonMeter
+from talkies.api.mcp.tools import Tools
+from talkies.api.services import Services
 from talkies.errors import Overloaded, TooLarge
-from talkies.mcp_tools import Tools
-from talkies.registry import Registry
-from talkies.residency import Residency
 from talkies.settings import Settings
-from talkies.sources import Sources
-from talkies.staging import Staging
-from talkies.transcribe import Transcriber
 
 _LARGE = 4 << 20
 """Messages beyond this many bytes wait for a turn: the library holds a message several times over, in memory."""
 
+_PATH = "/v1/mcp"
 _LARGE_AT_ONCE = 2
 _TURN_WAIT = 30.0
 
 
-def router(
-    settings: Settings,
-    registry: Registry,
-    transcriber: Transcriber,
-    residency: Residency,
-    sources: Sources,
-    staging: Staging,
-) -> APIRouter:
-    tools = Tools(settings, registry, transcriber, residency, sources, staging)
+def router(services: Services) -> APIRouter:
+    settings = services.settings
     # Base64 takes 4/3; the rest is for line breaks in it and the message around it.
     limit = settings.max_upload_bytes * 3 // 2 + (64 << 10)
     # Without `security_settings` any Host is welcome: the service has whatever name its operator gave it.
-    manager = StreamableHTTPSessionManager(tools.server, stateless=True, max_request_body_size=limit)
+    manager = StreamableHTTPSessionManager(Tools(services).server, stateless=True, max_request_body_size=limit)
 
     @asynccontextmanager
     async def lifespan(_: object) -> AsyncIterator[None]:
@@ -53,9 +45,8 @@ def router(
 
     routes = APIRouter(lifespan=lifespan)
     endpoint = Endpoint(manager.handle_request, settings, limit)
-    for path in ("/v1/mcp", "/v1/mcp/"):
-        # No GET and no DELETE: without sessions there is nothing to listen to and nothing to end.
-        routes.add_route(path, endpoint, methods=["POST"])  # type: ignore[arg-type]
+    # No GET and no DELETE: without sessions there is nothing to listen to and nothing to end.
+    routes.add_route(_PATH, endpoint, methods=["POST"])  # type: ignore[arg-type]
     return routes
 
 
@@ -83,22 +74,25 @@ class Turn:
 
 
 class Endpoint:
-    """What the library does not check before it reads a message: who sends it, and how much memory it takes."""
+    """What the library does not check before it reads a message: who sends it, how much memory and time it takes."""
 
     def __init__(self, app: ASGIApp, settings: Settings, limit: int) -> None:
         self._app = app
         self._origins = frozenset(settings.cors_origins)
         self._limit = limit
         self._max_file = settings.max_upload_bytes
+        self._route = Route(_PATH, self)
         self._places = asyncio.Semaphore(_LARGE_AT_ONCE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["route"] = self._route  # FastAPI notes it of its own ones: requests are counted by it
         headers = Headers(scope=scope)
         self._check_origin(headers.get("origin"))
         if headers.get("content-length", "").isdecimal() and int(headers["content-length"]) > self._limit:
             raise self._too_large()
         turn = Turn(self._places)
         scope.setdefault("state", {})["turn"] = turn
+        meter = JsonMeter()
         received, complete, gone, answered = 0, False, False, False
 
         async def bounded() -> Message:
@@ -110,6 +104,7 @@ class Endpoint:
                     raise ClientDisconnect
             elif not complete:
                 received += len(message.get("body", b""))
+                meter.feed(message.get("body", b""))
                 if received > self._limit:
                     raise self._too_large()
                 await turn.take_for(received)

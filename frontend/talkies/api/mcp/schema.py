@@ -26,7 +26,7 @@ class PutFile(Arguments):
 
 class Transcribe(Arguments):
     file_path: str = Field(description="The audio or video: an http(s) URL, or a path that list_files shows.")
-    model: str = Field(description="A slug of list_models.")
+    model: str = Field("", description="A slug of list_models; the server's default otherwise.")
     language: str = Field(
         "", description="ISO 639-1 code of the speech, e.g. en; default: the model's own or what it detects."
     )
@@ -37,6 +37,27 @@ class Transcribe(Arguments):
     diarization: bool = Field(
         False, description="Treat the left and right channel of a stereo recording as two speakers, L and R."
     )
+
+
+class Speak(Arguments):
+    input: str = Field(description="The text to speak, in the voice's language.")
+    path: str = Field(
+        description="Where to stage the audio, e.g. answers/hello.mp3; its suffix is the format: mp3, opus, aac, flac, "
+        "wav or pcm. Replaces what is there."
+    )
+    voice: str = Field("", description="A name of list_voices; the model's default otherwise.")
+    model: str = Field("", description="The voice's model; the server's default otherwise.")
+    speed: float = Field(1.0, ge=0.25, le=4)
+
+
+class ListedVoice(BaseModel):
+    voice: str
+    model: str
+    default: bool = Field(description="The model speaks with it when none is named.")
+
+
+class VoiceList(BaseModel):
+    voices: list[ListedVoice]
 
 
 class ListedModel(BaseModel):

@@ -1,15 +1,15 @@
-"""The six MCP tools: the ASR and file routes' services, for agents."""
+"""The MCP tools: the services of the routes for speech, voices and files, for agents."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
 import json
-import traceback
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from pathlib import PurePosixPath
+from typing import IO, Any, BinaryIO
 
 import structlog
 from mcp.server.context import ServerRequestContext
@@ -27,11 +27,11 @@ from mcp_types import (
 )
 from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
+from talkies_kit.wire import Sampling
 
-from talkies import __version__, transcription
-from talkies.errors import BadRequest, NotFound, TalkiesError, TooLarge
-from talkies.families import Modality
-from talkies.mcp_schema import (
+from talkies import __version__, metrics, refusals
+from talkies.api.answers import report
+from talkies.api.mcp.schema import (
     Arguments,
     Deleted,
     FileList,
@@ -40,14 +40,19 @@ from talkies.mcp_schema import (
     NoArguments,
     PathArgument,
     PutFile,
+    Speak,
     Transcribe,
+    VoiceList,
 )
-from talkies.registry import Registry
-from talkies.residency import Residency
-from talkies.settings import Settings
-from talkies.sources import Sources
-from talkies.staging import Staging
-from talkies.transcribe import Transcriber
+from talkies.api.scopes import require
+from talkies.api.services import Services
+from talkies.api.spool import spool
+from talkies.asr.plan import TranscriptionFields, plan_of
+from talkies.errors import BadRequest, TalkiesError, TooLarge, choose
+from talkies.families import Modality
+from talkies.files.locate import is_staged
+from talkies.tokens import Permission
+from talkies.tts import encoder
 
 log = structlog.get_logger("talkies.mcp")
 
@@ -56,8 +61,9 @@ _PIECE = 1 << 20
 """Base64 characters decoded at a time; a multiple of 4."""
 
 _INSTRUCTIONS = """\
-Speech to text. Call list_models for a model, then transcribe with a file_path: an http(s) URL, or a path that \
-list_files shows. put_file stages a small file; PUT /v1/files/{path} over HTTP stages a big one without its tokens."""
+Speech to text and text to speech. transcribe takes a file_path: an http(s) URL, or a path that list_files shows. \
+speak stages its audio, list_voices has its voices. put_file stages a small file; PUT /v1/files/{path} over HTTP \
+stages a big one without its tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,33 +71,24 @@ class _Entry:
     tool: Tool
     arguments: type[Arguments]
     run: Callable[[Any, Request], Awaitable[CallToolResult]]
+    scope: Permission | None
+    """What the caller's token must allow."""
 
 
 class Tools:
     """The tools and the protocol server that offers them; `server` is for one session manager."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        registry: Registry,
-        transcriber: Transcriber,
-        residency: Residency,
-        sources: Sources,
-        staging: Staging,
-    ) -> None:
-        self._settings = settings
-        self._registry = registry
-        self._transcriber = transcriber
-        self._residency = residency
-        self._sources = sources
-        self._staging = staging
+    def __init__(self, services: Services) -> None:
+        self._services = services
         entries = (
             _entry("list_models", NoArguments, self._list_models, _READS, ModelList),
-            _entry("transcribe", Transcribe, self._transcribe, _TRANSCRIBES),
-            _entry("list_files", NoArguments, self._list_files, _READS, FileList),
-            _entry("put_file", PutFile, self._put_file, _REPLACES, ListedFile),
-            _entry("get_file", PathArgument, self._get_file, _READS),
-            _entry("delete_file", PathArgument, self._delete_file, _REPLACES, Deleted),
+            _entry("transcribe", Transcribe, self._transcribe, _TRANSCRIBES, scope="transcribe"),
+            _entry("list_voices", NoArguments, self._list_voices, _READS, VoiceList),
+            _entry("speak", Speak, self._speak, _REPLACES, ListedFile, scope="speak"),
+            _entry("list_files", NoArguments, self._list_files, _READS, FileList, scope="files"),
+            _entry("put_file", PutFile, self._put_file, _REPLACES, ListedFile, scope="files"),
+            _entry("get_file", PathArgument, self._get_file, _READS, scope="files"),
+            _entry("delete_file", PathArgument, self._delete_file, _REPLACES, Deleted, scope="files"),
         )
         self._entries = {entry.tool.name: entry for entry in entries}
         self.server: Server[Any] = Server(
@@ -113,20 +110,23 @@ class Tools:
         try:
             # Agents send null for what they leave out.
             given = {name: value for name, value in (asked.arguments or {}).items() if value is not None}
+            if entry.scope:
+                require(context.request.state, entry.scope)
             return await entry.run(entry.arguments.model_validate(given), context.request)
         except ValidationError as error:
             return _failed("; ".join(_fault(fault) for fault in error.errors(include_input=False, include_url=False)))
         except TalkiesError as error:
             return _failed(error.message)
         except Exception as error:
+            if refused := refusals.answer_to(error):
+                return _failed(refused.message)
             # Where it happened, but not the message: it may quote what the user said or wrote.
-            frames = traceback.format_tb(error.__traceback__)
-            log.error("unhandled", tool=asked.name, error=type(error).__name__, at=frames)
+            report(log.bind(tool=asked.name), error)
             return _failed("Internal error")
 
     async def _list_models(self, _: NoArguments, __: Request) -> CallToolResult:
         """List the speech-to-text models that transcribe takes, with their defaults and whether they are in memory."""
-        loaded = {resident.model for resident in await self._residency.ps()}
+        loaded = {resident.model for resident in await self._services.residency.ps()}
         models = [
             {
                 "slug": model.slug,
@@ -136,7 +136,7 @@ class Tools:
                 "default_task": model.default_task,
                 "loaded": model.slug in loaded,
             }
-            for model in self._registry.values()
+            for model in self._services.registry.values()
             if model.modality is Modality.ASR
         ]
         return _json(models, structured={"result": models})
@@ -146,45 +146,80 @@ class Tools:
 
         A long recording takes minutes.
         """
-        fields = transcription.TranscriptionFields.model_validate(asked.model_dump())
-        plan = transcription.plan(self._registry, fields)
-        request.state.model = plan.model.slug
-        path = await self._sources.locate(asked.file_path)
-        transcript = await self._transcriber.transcribe(
-            plan.model, path, plan.options, diarize=plan.diarize, request_id=request.state.request_id
-        )
+        model = asked.model or self._default(Modality.ASR)
+        fields = TranscriptionFields.model_validate({**asked.model_dump(), "model": model})
+        plan = plan_of(self._services.registry, fields)
+        metrics.work().model = plan.model.slug
+        if is_staged(asked.file_path):
+            require(request.state, "files")
+        path = await self._services.sources.locate(asked.file_path)
+        with self._services.sources.hold(path):
+            transcript = await self._services.transcriber.transcribe(
+                plan.model, path, plan.options, diarize=plan.diarize, request_id=request.state.request_id
+            )
         return _text(plan.render(transcript))
+
+    async def _list_voices(self, _: NoArguments, __: Request) -> CallToolResult:
+        """List the voices that speak takes."""
+        found = await asyncio.to_thread(self._services.voices.all)
+        voices = {"voices": [{"voice": v.name, "model": v.model, "default": v.default} for v in found]}
+        return _json(voices, structured=voices)
+
+    async def _speak(self, asked: Speak, request: Request) -> CallToolResult:
+        """Speak a text into a staged audio file; get_file, or GET /v1/files/{path} over HTTP, gives it."""
+        require(request.state, "files")
+        model = self._services.registry.find(asked.model or self._default(Modality.TTS))
+        metrics.work().model = model.slug
+        if model.modality is not Modality.TTS:
+            raise BadRequest(f"{model.slug} transcribes; list_voices has the models that speak.", param="model")
+        if not asked.input.strip():
+            raise BadRequest("input must not be empty.", param="input")
+        format = choose(encoder.FORMATS, PurePosixPath(asked.path).suffix.removeprefix("."), "suffix of path")
+        voice = await asyncio.to_thread(self._services.voices.resolve, model, asked.voice)
+        pcm = self._services.synthesizer.speak(
+            model, asked.input, voice=voice, speed=asked.speed, sampling=Sampling(), request_id=request.state.request_id
+        )
+        uploads = self._services.settings.uploads
+        with spool(uploads) as file:
+            with refusals.writing(uploads):
+                await encoder.encode(pcm, format, model.executor.sample_rate, file)
+            file.seek(0)
+            staged = asdict(await self._services.staging.put(asked.path, _blocks(file)))
+        return _json(staged, structured=staged)
+
+    def _default(self, modality: Modality) -> str:
+        """Raises BadRequest where no model of that kind is served."""
+        if model := self._services.registry.defaults.get(modality):
+            return model.slug
+        raise BadRequest(f"This server has no {modality} model.", param="model")
 
     async def _list_files(self, _: NoArguments, __: Request) -> CallToolResult:
         """List the staged files: path, size in bytes and time of the last change."""
-        files = {"files": [asdict(file) for file in await asyncio.to_thread(self._staging.list)]}
+        files = {"files": [asdict(file) for file in await asyncio.to_thread(self._services.staging.list)]}
         return _json(files, structured=files)
 
     async def _put_file(self, asked: PutFile, _: Request) -> CallToolResult:
         """Stage a small file that is sent in base64; for a big one, PUT /v1/files/{path} over HTTP spares tokens."""
         encoded = await asyncio.to_thread(self._checked, asked.content_base64)
-        staged = asdict(await self._staging.put(asked.path, _decoded(encoded)))
+        staged = asdict(await self._services.staging.put(asked.path, _decoded(encoded)))
         return _json(staged, structured=staged)
 
     async def _get_file(self, asked: PathArgument, request: Request) -> CallToolResult:
         """Read a staged file, in base64; for a big one, GET /v1/files/{path} over HTTP spares tokens."""
-        path = await asyncio.to_thread(self._staging.find, asked.path, param="path")
-        try:
-            size = (await asyncio.to_thread(path.stat)).st_size
-            if size > self._settings.max_upload_bytes:
+        with os.fdopen(await asyncio.to_thread(self._services.staging.open, asked.path), "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > self._services.settings.max_upload_bytes:
                 raise TooLarge(
-                    f"The file has {size} bytes, get_file gives up to {self._settings.max_upload_bytes}; "
+                    f"The file has {size} bytes, get_file gives up to {self._services.settings.max_upload_bytes}; "
                     "GET /v1/files/{path} over HTTP gives all of it.",
                     param="path",
                 )
             await request.state.turn.take_for(size)
-            return _text(await asyncio.to_thread(_encoded, path))
-        except FileNotFoundError:
-            raise NotFound("The staged file has just been deleted.", param="path") from None
+            return _text(await asyncio.to_thread(_encoded, file))
 
     async def _delete_file(self, asked: PathArgument, _: Request) -> CallToolResult:
         """Delete a staged file, and the folders that are empty then."""
-        await asyncio.to_thread(self._staging.delete, asked.path)
+        await asyncio.to_thread(self._services.staging.delete, asked.path)
         deleted = {"path": asked.path.removeprefix("/"), "deleted": True}
         return _json(deleted, structured=deleted)
 
@@ -194,9 +229,9 @@ class Tools:
         if len(encoded) % 4 or encoded.find("=", 0, -2) >= 0:
             raise _not_base64()
         size = len(encoded) // 4 * 3 - encoded[-2:].count("=")
-        if size > self._settings.max_upload_bytes:
+        if size > self._services.settings.max_upload_bytes:
             raise TooLarge(
-                f"The file has {size} bytes; put_file takes up to {self._settings.max_upload_bytes}.",
+                f"The file has {size} bytes; put_file takes up to {self._services.settings.max_upload_bytes}.",
                 param="content_base64",
             )
         return encoded
@@ -214,6 +249,7 @@ def _entry(
     run: Callable[[Any, Request], Awaitable[CallToolResult]],
     annotations: ToolAnnotations,
     output: type[BaseModel] | None = None,
+    scope: Permission | None = None,
 ) -> _Entry:
     tool = Tool(
         name=name,
@@ -222,7 +258,7 @@ def _entry(
         output_schema=output.model_json_schema() if output else None,
         annotations=annotations,
     )
-    return _Entry(tool, arguments, run)
+    return _Entry(tool, arguments, run, scope)
 
 
 def _text(text: str) -> CallToolResult:
@@ -246,6 +282,11 @@ def _not_base64() -> BadRequest:
     return BadRequest("content_base64 must be base64 with its padding.", param="content_base64")
 
 
+async def _blocks(file: IO[bytes]) -> AsyncIterator[bytes]:
+    while block := await asyncio.to_thread(file.read, _PIECE):
+        yield block
+
+
 async def _decoded(encoded: str) -> AsyncIterator[bytes]:
     for start in range(0, len(encoded), _PIECE):
         try:
@@ -255,5 +296,5 @@ async def _decoded(encoded: str) -> AsyncIterator[bytes]:
         yield piece
 
 
-def _encoded(path: Path) -> str:
-    return base64.b64encode(path.read_bytes()).decode("ascii")
+def _encoded(file: BinaryIO) -> str:
+    return base64.b64encode(file.read()).decode("ascii")

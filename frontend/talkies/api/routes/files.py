@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import mimetypes
 import os
 from collections.abc import Sequence
@@ -13,11 +14,12 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse
 from starlette.types import Message, Receive, Scope, Send
 
-from talkies import openapi
+from talkies.api import openapi
+from talkies.api.bodies import receive_stream
+from talkies.api.services import Services
 from talkies.errors import BadRequest, NotFound, RangeNotSatisfiable
-from talkies.settings import Settings
-from talkies.staging import StagedFile, Staging
-from talkies.uploads import receive_stream
+from talkies.files.retention import use
+from talkies.files.staging import StagedFile, Staging
 
 _PREFIX = "/v1/files/"
 _UNTRUSTED = {
@@ -30,7 +32,8 @@ _UNTRUSTED = {
 }
 
 
-def router(settings: Settings, staging: Staging) -> APIRouter:
+def router(services: Services) -> APIRouter:
+    staging = services.staging
     routes = APIRouter(tags=["files"])
 
     @routes.get("/v1/files")
@@ -47,7 +50,7 @@ def router(settings: Settings, staging: Staging) -> APIRouter:
     async def put(request: Request) -> JSONResponse:
         """Stage the body, as it is, under this path; 201 for a new file, 200 for one that replaces another."""
         path = _path(request)
-        async with receive_stream(request, settings.max_upload_bytes) as pieces:
+        async with receive_stream(request, services.settings.max_upload_bytes) as pieces:
             if "content-range" in request.headers:
                 raise BadRequest("A file is staged as a whole: Content-Range is not supported.")
             status = 200 if await asyncio.to_thread(_exists, staging, path) else 201
@@ -77,7 +80,11 @@ def router(settings: Settings, staging: Staging) -> APIRouter:
 
 
 class _OpenFile(FileResponse):
-    """Answers with the file that was found, even if the path holds another one meanwhile."""
+    """Answers with the file that was found, even if the path holds another one meanwhile.
+
+    Starlette answers a bad Range itself, in plain text, and has no hook for it: its status is turned into our error
+    before anything is sent.
+    """
 
     def __init__(self, descriptor: int, name: str) -> None:
         self._descriptor = descriptor
@@ -106,11 +113,9 @@ class _OpenFile(FileResponse):
 
 
 def _open(staging: Staging, path: str) -> FileResponse:
-    found = staging.find(path, param="path")
-    try:
-        descriptor = os.open(found, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError:
-        raise NotFound("The staged file has just been deleted.", param="path") from None
+    descriptor = staging.open(path)
+    with contextlib.suppress(OSError):
+        use(descriptor)
     return _OpenFile(descriptor, path)
 
 

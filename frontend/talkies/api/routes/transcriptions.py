@@ -9,17 +9,16 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from talkies import formats, openapi
-from talkies.registry import Registry
-from talkies.routers.audio import audio_form, locate
-from talkies.routers.disconnect import while_connected
-from talkies.routers.events import EventStream
-from talkies.settings import Settings
-from talkies.sources import Sources
-from talkies.transcribe import Transcriber
-from talkies.transcript_events import events
-from talkies.transcription import TranscriptionFields, plan
-from talkies.uploads import receive_form, validate
+from talkies import metrics
+from talkies.api import openapi
+from talkies.api.bodies import receive_form, validate
+from talkies.api.disconnect import while_connected
+from talkies.api.routes.audio_form import audio_form, locate
+from talkies.api.services import Services
+from talkies.api.streams import EventStream
+from talkies.asr import formats
+from talkies.asr.events import events_of
+from talkies.asr.plan import TranscriptionFields, plan_of
 
 _LISTS = {
     "timestamp_granularities": "Accepted; verbose_json always has segments and words.",
@@ -28,7 +27,8 @@ _LISTS = {
 }
 
 
-def router(settings: Settings, registry: Registry, sources: Sources, transcriber: Transcriber) -> APIRouter:
+def router(services: Services) -> APIRouter:
+    settings, transcriber = services.settings, services.transcriber
     routes = APIRouter(prefix="/v1/audio", tags=["audio"])
 
     @routes.post(
@@ -43,20 +43,21 @@ def router(settings: Settings, registry: Registry, sources: Sources, transcriber
         async with AsyncExitStack() as held:
             form = await held.enter_async_context(receive_form(request, settings.uploads, settings.max_upload_bytes))
             fields = validate(TranscriptionFields, form.fields)
-            made = plan(registry, fields)
-            request.state.model = made.model.slug
-            path = await while_connected(request, locate(sources, form, fields.file_path))
+            plan = plan_of(services.registry, fields, dialect=services.dialect(fields.model))
+            metrics.work().model = plan.model.slug
+            path = await while_connected(request, locate(request, services.sources, form, fields.file_path))
+            held.enter_context(services.sources.hold(path))
             request_id = request.state.request_id
             if fields.stream:
-                updates = transcriber.stream(
-                    made.model, path, made.options, diarize=made.diarize, request_id=request_id
+                progress = transcriber.stream(
+                    plan.model, path, plan.options, diarize=plan.diarize, request_id=request_id
                 )
-                return EventStream(events(made, updates), held.pop_all())
+                return EventStream(events_of(plan, progress), held=held.pop_all())
             transcript = await while_connected(
                 request,
-                transcriber.transcribe(made.model, path, made.options, diarize=made.diarize, request_id=request_id),
+                transcriber.transcribe(plan.model, path, plan.options, diarize=plan.diarize, request_id=request_id),
             )
-        return Response(made.render(transcript), media_type=made.format.media_type)
+        return Response(plan.render(transcript), media_type=plan.media_type)
 
     return routes
 
@@ -68,5 +69,5 @@ def _openapi() -> dict[str, Any]:
         properties[name] = {"type": "array", "items": {"type": "string"}, "description": meaning}
     for name in [name for name, entry in properties.items() if entry.get("type") == "array"]:
         properties[f"{name}[]"] = properties.pop(name)
-    described["responses"]["200"]["content"]["text/event-stream"] = {}
+    described["responses"]["200"]["content"][EventStream.media_type] = {}
     return described

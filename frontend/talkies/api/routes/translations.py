@@ -6,18 +6,18 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from talkies import formats, openapi
-from talkies.registry import Registry
-from talkies.routers.audio import audio_form, locate
-from talkies.routers.disconnect import while_connected
-from talkies.settings import Settings
-from talkies.sources import Sources
-from talkies.transcribe import Transcriber
-from talkies.transcription import TranslationFields, plan
-from talkies.uploads import receive_form, validate
+from talkies import metrics
+from talkies.api import openapi
+from talkies.api.bodies import receive_form, validate
+from talkies.api.disconnect import while_connected
+from talkies.api.routes.audio_form import audio_form, locate
+from talkies.api.services import Services
+from talkies.asr import formats
+from talkies.asr.plan import TranslationFields, plan_of
 
 
-def router(settings: Settings, registry: Registry, sources: Sources, transcriber: Transcriber) -> APIRouter:
+def router(services: Services) -> APIRouter:
+    settings = services.settings
     routes = APIRouter(prefix="/v1/audio", tags=["audio"])
     offered = {name: format for name, format in formats.FORMATS.items() if not format.diarized}
 
@@ -31,15 +31,16 @@ def router(settings: Settings, registry: Registry, sources: Sources, transcriber
         """Write in English what is said in an audio file; exactly one of `file` and `file_path` names it."""
         async with receive_form(request, settings.uploads, settings.max_upload_bytes) as form:
             fields = validate(TranslationFields, form.fields)
-            made = plan(registry, fields, task="translate")
-            request.state.model = made.model.slug
-            path = await while_connected(request, locate(sources, form, fields.file_path))
-            transcript = await while_connected(
-                request,
-                transcriber.transcribe(
-                    made.model, path, made.options, diarize=False, request_id=request.state.request_id
-                ),
-            )
-        return Response(made.render(transcript), media_type=made.format.media_type)
+            plan = plan_of(services.registry, fields, task="translate", dialect=services.dialect(fields.model))
+            metrics.work().model = plan.model.slug
+            path = await while_connected(request, locate(request, services.sources, form, fields.file_path))
+            with services.sources.hold(path):
+                transcript = await while_connected(
+                    request,
+                    services.transcriber.transcribe(
+                        plan.model, path, plan.options, diarize=False, request_id=request.state.request_id
+                    ),
+                )
+        return Response(plan.render(transcript), media_type=plan.media_type)
 
     return routes

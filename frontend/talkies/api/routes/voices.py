@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from fastapi import APIRouter
 
-from talkies.voices import Voices
+from talkies.api.services import Services
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,13 +23,13 @@ class VoiceEntry:
     """Of a voice that is cloned from a reference clip."""
 
 
-def router(catalogue: Voices) -> APIRouter:
+def router(services: Services) -> APIRouter:
     routes = APIRouter(prefix="/v1/audio", tags=["audio"])
 
     @routes.get("/voices", response_model_exclude_none=True)
     async def voices() -> dict[str, list[VoiceEntry]]:
         """The voices of all TTS models; `id` and `name` repeat `voice` for clients that look for those."""
-        found = await asyncio.to_thread(catalogue.all)
+        found = await asyncio.to_thread(services.voices.all)
         return {"voices": [VoiceEntry(v.name, v.name, v.name, v.model, v.default, v.origin) for v in found]}
 
     return routes

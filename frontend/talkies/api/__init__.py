@@ -1,0 +1,1 @@
+"""HTTP and MCP: requests in, answers out."""
