@@ -13,8 +13,8 @@ from pathlib import Path
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt
 from tenacity.wait import wait_exponential_jitter
 
-from talkies.cli_inputs import group, stem, transcribe_source, with_newline
-from talkies.client import Busy, Client, Refused, Unreachable
+from talkies.cli.client import Busy, Client, Refused, Transcription, Unreachable
+from talkies.cli.inputs import group, stem, transcribe_source, with_newline
 
 _ATTEMPTS = 8
 _LONGEST_PAUSE = 30.0
@@ -60,7 +60,7 @@ def _digest(source: str) -> str:
 async def run(
     client: Client,
     jobs: Sequence[Job],
-    fields: dict[str, str],
+    request: Transcription,
     *,
     at_once: int,
     report: Callable[[Job, Refused | None], None],
@@ -74,7 +74,7 @@ async def run(
     async def one(job: Job) -> None:
         async with slots:
             try:
-                _write(job.output, await _patience()(transcribe_source, client, job.source, fields))
+                _write(job.output, await _patience()(transcribe_source, client, job.source, request))
             except Refused as error:
                 report(job, error)
             else:

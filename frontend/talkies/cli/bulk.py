@@ -11,10 +11,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from talkies import bulk as work
-from talkies.cli_client import Timeout, Token, Url, connect
-from talkies.cli_inputs import TextFormat, bar, form
-from talkies.client import DEFAULT_URL, Busy, Client, ClientError, Refused
+from talkies.cli import batch as work
+from talkies.cli.client import DEFAULT_URL, Busy, Client, ClientError, Refused, Transcription
+from talkies.cli.inputs import TextFormat, bar, form
+from talkies.cli.lists import Timeout, Token, Url, connect
 
 _NOTHING_DONE = 2
 """Exit code for wrong usage and for a server that cannot be reached or does not let us in."""
@@ -66,10 +66,10 @@ def bulk(
     except OSError as error:
         raise typer.BadParameter(f"{output_dir} cannot be made: {error.strerror}.") from None
     tally = _Tally(kept=len(planned) - len(todo))
-    fields = form(model, format, language, diarize)
+    request = Transcription(form(model, format, language, diarize))
     try:
         if todo:
-            asyncio.run(_run(connect(url, token, timeout), todo, fields, jobs, tally))
+            asyncio.run(_run(connect(url, token, timeout), todo, request, jobs, tally))
     except ClientError as error:
         typer.echo(f"talkies: {error}", err=True)
         raise typer.Exit(_NOTHING_DONE) from None
@@ -94,7 +94,7 @@ class _Tally:
         return ", ".join(parts) + "."
 
 
-async def _run(client: Client, todo: Sequence[work.Job], fields: dict[str, str], at_once: int, tally: _Tally) -> None:
+async def _run(client: Client, todo: Sequence[work.Job], request: Transcription, at_once: int, tally: _Tally) -> None:
     """Work through the jobs. Raises ClientError before any of them when the server does not let us in."""
     console = Console(stderr=True)
     async with client, bar(console, len(todo)) as advance:
@@ -113,4 +113,4 @@ async def _run(client: Client, todo: Sequence[work.Job], fields: dict[str, str],
 
         with contextlib.suppress(Busy):  # which the jobs bear with
             await client.ps()
-        await work.run(client, todo, fields, at_once=at_once, report=report)
+        await work.run(client, todo, request, at_once=at_once, report=report)

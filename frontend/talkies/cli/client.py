@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, BinaryIO, ClassVar, Self
 from urllib.parse import quote
@@ -13,6 +17,25 @@ DEFAULT_URL = "http://127.0.0.1:8000"
 _CONNECT_TIMEOUT = 5.0
 _LIST_TIMEOUT = 30.0
 """Seconds for calls that neither transcribe, speak nor wait for running requests."""
+
+
+_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Transcription:
+    """What to ask of a file: the form's text fields; a list is a field that is sent several times."""
+
+    fields: Mapping[str, str | list[str]]
+    translate: bool = False
+
+    @property
+    def path(self) -> str:
+        return f"/v1/audio/{'translations' if self.translate else 'transcriptions'}"
+
+    def of(self, file_path: str) -> Transcription:
+        """The same of a file that the server has or fetches."""
+        return replace(self, fields={**self.fields, "file_path": file_path})
 
 
 class ClientError(Exception):
@@ -72,19 +95,45 @@ class Client:
     ) -> None:
         await self._http.aclose()
 
-    async def transcribe(self, fields: dict[str, str], file: tuple[str, BinaryIO | bytes] | None = None) -> str:
-        """The transcript of a named file, or of `fields["file_path"]`, in the form of `fields["response_format"]`."""
+    async def transcribe(self, request: Transcription, file: tuple[str, BinaryIO | bytes] | None = None) -> str:
+        """The transcript of a named file, or of the field `file_path`, in the form of the field `response_format`."""
         files = {"file": file} if file else None
-        response = await self._call("POST", "/v1/audio/transcriptions", self._timeout, data=fields, files=files)
+        response = await self._call("POST", request.path, self._timeout, data=request.fields, files=files)
         return response.text
 
     async def speak(self, body: dict[str, Any]) -> bytes:
         """The encoded speech of `body["input"]`."""
         return (await self._call("POST", "/v1/audio/speech", self._timeout, json=body)).content
 
+    async def stream_speech(self, body: dict[str, Any]) -> AsyncIterator[bytes]:
+        """As `speak`, in pieces as they are made."""
+        async for piece in self._stream("POST", "/v1/audio/speech", json={**body, "stream_format": "audio"}):
+            yield piece
+
     async def models(self) -> list[dict[str, Any]]:
-        """The served models: `id`, `modality`, `owned_by`."""
+        """The served models: `id`, `modality`, `owned_by`, `available`."""
         return await self._list("GET", "/v1/models", "data")
+
+    async def model(self, name: str) -> dict[str, Any]:
+        """The one that a slug or a name of OpenAI's stands for."""
+        found: dict[str, Any] = (await self._call("GET", f"/v1/models/{quote(name, safe='')}", _LIST_TIMEOUT)).json()
+        return found
+
+    async def files(self) -> list[dict[str, Any]]:
+        """The staged files: `path`, `size`, `modified`."""
+        return await self._list("GET", "/v1/files", "files")
+
+    async def put_file(self, path: str, content: BinaryIO) -> None:
+        """Stage a file; one of the same path is replaced."""
+        await self._call("PUT", f"/v1/files/{quote(path)}", self._timeout, content=_blocks(content))
+
+    async def get_file(self, path: str, sink: BinaryIO) -> None:
+        """Write a staged file into `sink`."""
+        async for piece in self._stream("GET", f"/v1/files/{quote(path)}"):
+            sink.write(piece)
+
+    async def remove_file(self, path: str) -> None:
+        await self._call("DELETE", f"/v1/files/{quote(path)}", _LIST_TIMEOUT)
 
     async def voices(self) -> list[dict[str, Any]]:
         """The voices of all TTS models: `voice`, `model`, `default`."""
@@ -109,26 +158,57 @@ class Client:
             raise Refused(f"{self._url}{path} did not answer as talkies does; is it another server?")
         return found
 
+    async def _stream(self, method: str, path: str, **content: Any) -> AsyncIterator[bytes]:
+        """The answer's body in pieces as they come."""
+        deadline = httpx.Timeout(self._timeout, connect=_CONNECT_TIMEOUT)
+        with _sentences(self._url, self._timeout):
+            async with self._http.stream(method, path, timeout=deadline, **content) as response:
+                if not response.is_success:
+                    await response.aread()
+                    raise _refusal(response)
+                async for piece in response.aiter_bytes():
+                    yield piece
+
     async def _call(self, method: str, path: str, seconds: float, **content: Any) -> httpx.Response:
         deadline = httpx.Timeout(seconds, connect=_CONNECT_TIMEOUT)
-        try:
+        with _sentences(self._url, seconds):
             response = await self._http.request(method, path, timeout=deadline, **content)
-        except httpx.ConnectTimeout:
-            raise Unreachable(f"{self._url} did not accept a connection within {_CONNECT_TIMEOUT:.0f} s.") from None
-        except httpx.TimeoutException:
-            raise Refused(f"{self._url} did not answer within {seconds:g} s.") from None
-        except httpx.UnsupportedProtocol:
-            raise Unreachable(f"{self._url} is not a URL: it must begin with http:// or https://.") from None
-        except httpx.ConnectError:
-            raise Unreachable(f"Nothing answers at {self._url}; start `talkies serve` or set TALKIES_URL.") from None
-        except httpx.TransportError as error:
-            raise Busy(f"The connection to {self._url} broke: {error or type(error).__name__}.") from None
         if not response.is_success:
-            after = response.headers.get("Retry-After", "")
-            if response.status_code == httpx.codes.SERVICE_UNAVAILABLE and after.isdecimal():
-                raise Busy(_reason(response), float(after))
-            raise Refused(_reason(response))
+            raise _refusal(response)
         return response
+
+
+@contextmanager
+def _sentences(url: str, seconds: float) -> Iterator[None]:
+    """What a connection can suffer, as the sentences of this module's errors."""
+    try:
+        yield
+    except httpx.ConnectTimeout:
+        raise Unreachable(f"{url} did not accept a connection within {_CONNECT_TIMEOUT:.0f} s.") from None
+    except httpx.TimeoutException:
+        raise Refused(f"{url} did not answer within {seconds:g} s.") from None
+    except httpx.UnsupportedProtocol:
+        raise Unreachable(f"{url} is not a URL: it must begin with http:// or https://.") from None
+    except httpx.ConnectError as error:
+        if "SSL" in str(error):
+            raise Unreachable(f"{url} answers, but not over TLS; try http://.") from None
+        raise Unreachable(f"Nothing answers at {url}; start `talkies serve` or set TALKIES_URL.") from None
+    except httpx.TransportError as error:
+        raise Busy(f"The connection to {url} broke: {error or type(error).__name__}.") from None
+
+
+def _refusal(response: httpx.Response) -> Refused:
+    after = response.headers.get("Retry-After", "")
+    if response.status_code == httpx.codes.SERVICE_UNAVAILABLE and after.isdecimal():
+        return Busy(_reason(response), float(after))
+    if response.status_code == httpx.codes.UNAUTHORIZED:
+        return Refused("The server wants a token that it knows: --token, or TALKIES_AUTH_TOKEN.")
+    return Refused(_reason(response))
+
+
+async def _blocks(content: BinaryIO) -> AsyncIterator[bytes]:
+    while block := await asyncio.to_thread(content.read, _BLOCK):
+        yield block
 
 
 def _reason(response: httpx.Response) -> str:

@@ -9,13 +9,13 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 from urllib.parse import unquote, urlsplit
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from talkies.client import Client, Refused
+from talkies.cli.client import Client, Refused, Transcription
 
 
 class TextFormat(StrEnum):
@@ -44,40 +44,50 @@ def stem(source: str) -> str:
     return "".join(c if c.isprintable() and c != "\\" else "_" for c in name)
 
 
-def form(model: str, format: TextFormat, language: str, diarize: bool, prompt: str = "") -> dict[str, str]:
+def form(model: str, format: TextFormat, language: str, diarize: bool, **more: str | list[str]) -> dict[str, Any]:
     """The text fields of a request, those that are set."""
     fields = {
         "model": model,
         "response_format": format.value,
         "language": language,
-        "prompt": prompt,
         "diarization": "true" if diarize else "",
+        **more,
     }
     return {name: value for name, value in fields.items() if value}
 
 
-async def transcribe_source(client: Client, source: str, fields: dict[str, str]) -> str:
+async def transcribe_source(client: Client, source: str, request: Transcription) -> str:
     """The transcript of a file or URL. Raises Refused, for a file that cannot be read too, and Unreachable."""
     if is_url(source):
-        return await client.transcribe({**fields, "file_path": source})
+        return await client.transcribe(request.of(source))
     path = Path(source)
     # The name goes into a header, the path may hold bytes that are no text.
     name = os.fsencode(path.name).decode(errors="replace")
     try:
         with await _open(path) as audio:
-            return await client.transcribe(fields, (name, _sized(audio)))
+            return await client.transcribe(request, (name, _sized(audio)))
     except OSError as error:
         raise Refused(f"{error.strerror}.") from None
 
 
 async def _open(path: Path) -> BinaryIO:
     """Opened in a thread, for a pipe waits for its writer; closed if nobody waits for it any more."""
-    opening = asyncio.ensure_future(asyncio.to_thread(path.open, "rb"))
+    # No task, for the end of the run cancels those: the thread would open the file for nobody.
+    opening: asyncio.Future[BinaryIO] = asyncio.get_running_loop().run_in_executor(None, _opened, path)
     try:
         return await asyncio.shield(opening)
     except asyncio.CancelledError:
-        opening.add_done_callback(lambda done: None if done.cancelled() or done.exception() else done.result().close())
+        opening.add_done_callback(_close)
         raise
+
+
+def _opened(path: Path) -> BinaryIO:
+    return path.open("rb")
+
+
+def _close(opening: asyncio.Future[BinaryIO]) -> None:
+    if not opening.cancelled() and not opening.exception():
+        opening.result().close()
 
 
 def _sized(audio: BinaryIO) -> BinaryIO | bytes:

@@ -17,7 +17,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from talkies.client import DEFAULT_URL, Client, Refused
+from talkies.cli.client import DEFAULT_URL, Client, Refused
 
 T = TypeVar("T")
 
@@ -82,10 +82,10 @@ def speak(
     body: dict[str, Any] = {"model": model, "input": text, "response_format": format.value, "speed": speed}
     if voice:
         body["voice"] = voice
-    audio = _ask(connect(url, token, timeout), lambda client: client.speak(body), "Speaking")
     if to_stdout:
-        sys.stdout.buffer.write(audio)
+        ask(connect(url, token, timeout), lambda client: _play(client, body), "Speaking")
         return
+    audio = ask(connect(url, token, timeout), lambda client: client.speak(body), "Speaking")
     try:
         output.write_bytes(audio)
     except OSError as error:
@@ -93,10 +93,28 @@ def speak(
     typer.echo(f"{output}: {len(audio):,} bytes of {format.value}", err=True)
 
 
+async def _play(client: Client, body: dict[str, Any]) -> None:
+    """To standard output while it is made, for a player behind a pipe."""
+    async for piece in client.stream_speech(body):
+        sys.stdout.buffer.write(piece)
+        sys.stdout.buffer.flush()
+
+
 def models(as_json: Json = False, url: Url = DEFAULT_URL, token: Token = "") -> None:
-    """List the models that the server offers."""
-    found = _ask(connect(url, token), Client.models)
-    _show(found, as_json, {"model": "id", "modality": "modality", "from": "owned_by"})
+    """List the models that the server offers: which are in memory, ready to be loaded, or not installed."""
+
+    async def work(client: Client) -> list[dict[str, Any]]:
+        loaded = {entry["model"] for entry in await client.ps()}
+        return [
+            {
+                **entry,
+                "state": "loaded" if entry["id"] in loaded else "ready" if entry["available"] else "not installed",
+            }
+            for entry in await client.models()
+        ]
+
+    found = ask(connect(url, token), work)
+    show(found, as_json, {"model": "id", "modality": "modality", "state": "state", "from": "owned_by"})
 
 
 def voices(
@@ -106,14 +124,19 @@ def voices(
     token: Token = "",
 ) -> None:
     """List the voices that the server can speak with."""
-    found = [voice for voice in _ask(connect(url, token), Client.voices) if model in ("", voice["model"])]
-    _show(found, as_json, {"voice": "voice", "model": "model", "default": "default"})
+
+    async def work(client: Client) -> list[dict[str, Any]]:
+        slug = (await client.model(model))["id"] if model else ""
+        return [voice for voice in await client.voices() if slug in ("", voice["model"])]
+
+    found = ask(connect(url, token), work)
+    show(found, as_json, {"voice": "voice", "model": "model", "default": "default"})
 
 
 def ps(as_json: Json = False, url: Url = DEFAULT_URL, token: Token = "") -> None:
     """List the models in memory, how long they have been idle and how many requests they work on."""
-    found = _ask(connect(url, token), Client.ps)
-    _show(
+    found = ask(connect(url, token), Client.ps)
+    show(
         found,
         as_json,
         {"model": "model", "modality": "modality", "idle (s)": "idle_seconds", "requests": "active_requests"},
@@ -132,8 +155,8 @@ def unload(
     async def work(client: Client) -> list[str]:
         return [gone for slug in slugs or [""] for gone in await client.unload(slug)]
 
-    gone = _ask(connect(url, token, timeout), work, "Unloading")
-    _show([{"unloaded": slug} for slug in gone], as_json, {"unloaded": "unloaded"})
+    gone = ask(connect(url, token, timeout), work, "Unloading")
+    show([{"unloaded": slug} for slug in gone], as_json, {"unloaded": "unloaded"})
 
 
 def connect(url: str, token: str, timeout: float = 3600) -> Client:
@@ -142,7 +165,7 @@ def connect(url: str, token: str, timeout: float = 3600) -> Client:
     return Client(url, token.partition(",")[0].strip(), timeout=timeout)
 
 
-def _ask(client: Client, call: Callable[[Client], Awaitable[T]], label: str = "Asking") -> T:
+def ask(client: Client, call: Callable[[Client], Awaitable[T]], label: str = "Asking") -> T:
     """The result of one call, with a spinner on a terminal while it runs."""
 
     async def work() -> T:
@@ -153,7 +176,7 @@ def _ask(client: Client, call: Callable[[Client], Awaitable[T]], label: str = "A
         return asyncio.run(work())
 
 
-def _show(rows: Sequence[dict[str, Any]], as_json: bool, columns: dict[str, str]) -> None:
+def show(rows: Sequence[dict[str, Any]], as_json: bool, columns: dict[str, str]) -> None:
     """Print rows as JSON or as a table."""
     if as_json:
         typer.echo(json.dumps(list(rows), ensure_ascii=False, indent=2))

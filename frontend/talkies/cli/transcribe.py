@@ -13,9 +13,9 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from talkies.cli_client import STANDARD_STREAM, Timeout, Token, Url, connect
-from talkies.cli_inputs import TextFormat, bar, form, group, is_url, stem, transcribe_source, with_newline
-from talkies.client import DEFAULT_URL, Client, Refused
+from talkies.cli.client import DEFAULT_URL, Client, Refused, Transcription
+from talkies.cli.inputs import TextFormat, bar, form, group, is_url, stem, transcribe_source, with_newline
+from talkies.cli.lists import STANDARD_STREAM, Timeout, Token, Url, connect
 
 
 def transcribe(
@@ -27,7 +27,13 @@ def transcribe(
     format: Annotated[TextFormat, typer.Option("--format", "-f")] = TextFormat.TEXT,
     language: Annotated[str, typer.Option(help="ISO 639-1 code of the speech; detected when not given.")] = "",
     prompt: Annotated[str, typer.Option(help="Text that sets vocabulary and style.")] = "",
+    keyword: Annotated[list[str] | None, typer.Option(help="A name or term to expect; may be repeated.")] = None,
+    temperature: Annotated[float, typer.Option(min=0, max=1)] = 0.0,
+    translate: Annotated[bool, typer.Option("--translate", help="Into English.")] = False,
     diarize: Annotated[bool, typer.Option(help="Left and right channel are two speakers.")] = False,
+    speaker: Annotated[
+        list[str] | None, typer.Option(help="Name of the left, then of the right one, for diarized_json.")
+    ] = None,
     output_dir: Annotated[
         Path | None,
         typer.Option("--output-dir", "-o", file_okay=False, help="One file each there, not standard output."),
@@ -39,8 +45,11 @@ def transcribe(
 ) -> None:
     """Transcribe files. Exits with 1 when some of them failed, 2 when no server answers."""
     targets = _targets(files, format, output_dir)
-    fields = form(model, format, language, diarize, prompt)
-    if failures := asyncio.run(_transcribe_all(connect(url, token, timeout), targets, fields, format, jobs)):
+    more = {"keywords[]": keyword or [], "known_speaker_names[]": speaker or []}
+    warmth = f"{temperature:g}" if temperature else ""
+    fields = form(model, format, language, diarize, prompt=prompt, temperature=warmth, **more)
+    request = Transcription(fields, translate)
+    if failures := asyncio.run(_transcribe_all(connect(url, token, timeout), targets, request, format, jobs)):
         if len(files) > 1:
             typer.echo(f"talkies: {failures} of {len(files)} files failed.", err=True)
         raise typer.Exit(1)
@@ -71,7 +80,7 @@ def _targets(files: Sequence[str], format: TextFormat, folder: Path | None) -> l
 
 
 async def _transcribe_all(
-    client: Client, targets: Sequence[tuple[str, Path | None]], fields: dict[str, str], format: TextFormat, jobs: int
+    client: Client, targets: Sequence[tuple[str, Path | None]], request: Transcription, format: TextFormat, jobs: int
 ) -> int:
     """Write all transcripts, those for standard output in the order of the files; the number of files that failed."""
     slots = asyncio.Semaphore(jobs)
@@ -82,7 +91,7 @@ async def _transcribe_all(
         async def one(file: str) -> str:
             async with slots:
                 try:
-                    return await _transcribe(client, file, fields)
+                    return await _transcribe(client, file, request)
                 finally:
                     advance()
 
@@ -109,10 +118,10 @@ async def _settled(work: Coroutine[Any, Any, str]) -> str | Refused | OSError:
         return error
 
 
-async def _transcribe(client: Client, source: str, fields: dict[str, str]) -> str:
+async def _transcribe(client: Client, source: str, request: Transcription) -> str:
     if source == STANDARD_STREAM:
-        return await client.transcribe(fields, ("stdin", await asyncio.to_thread(sys.stdin.buffer.read)))
-    return await transcribe_source(client, source, fields)
+        return await client.transcribe(request, ("stdin", await asyncio.to_thread(sys.stdin.buffer.read)))
+    return await transcribe_source(client, source, request)
 
 
 def _put(source: str, target: Path | None, transcript: str, format: TextFormat, *, several: bool) -> None:
