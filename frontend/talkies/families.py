@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -15,11 +15,11 @@ from typing import Annotated
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from talkies.errors import StartupError
-from talkies.settings import PROJECT
+from talkies.settings import PROJECT, Settings
 
 MODEL_REPOSITORY = PROJECT / "model_repository"
 _FACTS = "family.toml"
-_PARTS = ("config.pbtxt", "1/model.py")
+_ENGINE = "1/model.py"
 
 
 class Modality(StrEnum):
@@ -52,7 +52,28 @@ class Family:
     repeats: bool = False
     """Cuts a text into the same pieces in every run; their samples may differ a little, between pauses."""
 
+    slow_on_cpu: bool = False
+    """Of no use without a GPU; TALKIES_ALLOW_SLOW_CPU lets it run all the same."""
+    sample_rate: int = 0
+    """Of a TTS engine's PCM, in Hz; 0 of an ASR engine."""
+    voices: tuple[str, ...] = ()
+    """Patterns of the files among the weights that are voices, each called like its file without the suffix."""
+    hidden_voices: tuple[str, ...] = ()
+    """Patterns of the names of those that the engine cannot speak with."""
+    openai_voices: Mapping[str, str] = field(default_factory=dict)
+    """OpenAI's names and what stands for them, with TALKIES_OPENAI_VOICES."""
+
     __pydantic_config__ = ConfigDict(extra="forbid")
+
+    def __post_init__(self) -> None:
+        if self.modality is Modality.TTS and not 8_000 <= self.sample_rate <= 192_000:
+            raise ValueError("a TTS engine has a sample_rate of 8000 to 192000")
+        if self.modality is Modality.ASR and self.sample_rate:
+            raise ValueError("an ASR engine has no sample_rate: it is given 16000")
+
+    def clip_folders(self, settings: Settings) -> dict[str, Path]:
+        """Where the reference clips lie, by their origin; a later folder's clip shadows one of the same name."""
+        return {"builtin": self.folder / "voices", "custom": settings.custom_voices}
 
 
 _FAMILY = TypeAdapter(Family)
@@ -67,8 +88,8 @@ def load(outside: Path | None = None) -> Mapping[str, Family]:
         for facts in sorted(root.glob(f"*/{_FACTS}")):
             if root is outside and (MODEL_REPOSITORY / facts.parent.name).exists():
                 raise StartupError(f"{facts.parent}: talkies has a folder of that name itself; take another.")
-            if lacking := [part for part in _PARTS if not (facts.parent / part).is_file()]:
-                raise StartupError(f"{facts.parent} lacks {' and '.join(lacking)}.")
+            if not (facts.parent / _ENGINE).is_file():
+                raise StartupError(f"{facts.parent} lacks {_ENGINE}.")
             families[facts.parent.name] = _read(facts)
     return families
 
@@ -86,6 +107,8 @@ def _read(path: Path) -> Family:
         return _FAMILY.validate_python({**facts, "name": name, "folder": path.parent})
     except ValidationError as error:
         first = error.errors()[0]
-        raise StartupError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}.") from None
+        place = ".".join(map(str, first["loc"]))
+        message = first["msg"].removeprefix("Value error, ")
+        raise StartupError(f"{path}: {place}{': ' if place else ''}{message}.") from None
     except (OSError, ValueError) as error:
         raise StartupError(f"{path} cannot be read: {error}.") from None

@@ -72,6 +72,10 @@ class Metrics:
         self._sent = self._counter("sent_bytes", "Bytes of answers' bodies.", "route")
         self._heard = self._counter("transcribed_audio_seconds", "Audio that was transcribed.", "model", "status")
         self._spoken = self._counter("spoken_audio_seconds", "Audio that was synthesized.", "model", "status")
+        self._token_requests = self._counter(
+            "token_requests", "HTTP requests by the name of their token.", "token", "status"
+        )
+        self._token_audio = self._counter("token_audio_seconds", "Audio transcribed and spoken for a token.", "token")
 
         self.waiting = self._gauge("waiting_requests", "Requests that wait for a place in their model.", "model")
         self.active = self._gauge("active_requests", "Requests that have a place in tritonserver.", "model")
@@ -101,6 +105,11 @@ class Metrics:
             self._heard.labels(model, status).inc(done.heard)
         if done.spoken:
             self._spoken.labels(model, status).inc(done.spoken)
+
+    def called(self, token: str, status: int, done: Work) -> None:
+        """Count one finished request by the name of its token."""
+        self._token_requests.labels(token, status).inc()
+        self._token_audio.labels(token).inc(done.heard + done.spoken)
 
     def _counter(self, name: str, meaning: str, *labels: str) -> Counter:
         return Counter(f"talkies_{name}_total", meaning, labels, registry=self.registry)

@@ -19,22 +19,24 @@ from pydantic import (
     TypeAdapter,
     ValidationError,
 )
+from talkies_kit.wire import AUDIO_CHUNKS
 
 from talkies import families
 from talkies.errors import ModelNotFound, StartupError
 from talkies.families import Family, Modality
 
-_ALIASES = {
-    Modality.ASR: ("whisper-1", "gpt-4o-transcribe", "gpt-4o-mini-transcribe"),
-    Modality.TTS: ("tts-1", "tts-1-hd", "gpt-4o-mini-tts"),
+_OPENAI_NAMES = {
+    Modality.ASR: re.compile(r"whisper-1|gpt-[\w.-]*transcribe[\w.-]*|gpt-realtime-whisper", re.ASCII),
+    Modality.TTS: re.compile(r"tts-1[\w.-]*|gpt-[\w.-]*tts[\w.-]*", re.ASCII),
 }
+"""What OpenAI calls its models, dated ones and their successors too."""
 _SLUG = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
 _STRICT = ConfigDict(extra="forbid")
 
 
 def is_slug(text: str) -> bool:
     """Whether `text` can name a model: it is a folder and a Triton model, beside `audio_chunks` and the `.engine`s."""
-    return bool(_SLUG.fullmatch(text)) and text != "audio_chunks" and not text.endswith(".engine")
+    return bool(_SLUG.fullmatch(text)) and text != AUDIO_CHUNKS and not text.endswith(".engine")
 
 
 def _relative(text: str) -> str:
@@ -142,6 +144,11 @@ class Model:
 
     __pydantic_config__ = _STRICT
 
+    @property
+    def engine(self) -> str:
+        """The Triton model that holds the weights."""
+        return f"{self.slug}.engine" if self.modality is Modality.ASR else self.slug
+
 
 _MODEL = TypeAdapter(Model)
 
@@ -150,9 +157,16 @@ class Registry(Mapping[str, Model]):
     """The served models by slug, in the file's order."""
 
     def __init__(self, models: Iterable[Model], *, default_asr: str = "", default_tts: str = "") -> None:
+        """OpenAI's model names stand for the defaults; an empty one is the first of its modality."""
         self._models = {model.slug: model for model in models}
-        defaults = {Modality.ASR: default_asr, Modality.TTS: default_tts}
-        self._aliases = {alias: defaults[modality] for modality, aliases in _ALIASES.items() for alias in aliases}
+        self.defaults: Mapping[Modality, Model] = {
+            modality: model
+            for modality, slug in ((Modality.ASR, default_asr), (Modality.TTS, default_tts))
+            if (model := self._models.get(slug) if slug else self._first(modality))
+        }
+
+    def _first(self, modality: Modality) -> Model | None:
+        return next((model for model in self._models.values() if model.modality is modality), None)
 
     @classmethod
     def load(
@@ -173,15 +187,28 @@ class Registry(Mapping[str, Model]):
             raise StartupError(
                 f"TALKIES_ENABLED_MODELS names {', '.join(unknown)}, but {path} only has {', '.join(models)}."
             )
-        served = [model for slug, model in models.items() if not enabled or slug in enabled]
-        return cls(served, default_asr=default_asr, default_tts=default_tts)
+        served = {slug: model for slug, model in models.items() if not enabled or slug in enabled}
+        for modality, slug in ((Modality.ASR, default_asr), (Modality.TTS, default_tts)):
+            if slug and (slug not in served or served[slug].modality is not modality):
+                able = [name for name, model in served.items() if model.modality is modality]
+                raise StartupError(
+                    f"TALKIES_DEFAULT_{modality.upper()}_MODEL is {slug}, which is none of the {modality} models that "
+                    f"are served: {', '.join(able) or 'there is none'}."
+                )
+        return cls(served.values(), default_asr=default_asr, default_tts=default_tts)
 
-    def find(self, slug: str) -> Model:
+    def find(self, name: str) -> Model:
         """The model of a slug or of one of OpenAI's model names. Raises ModelNotFound, which lists the slugs."""
-        model = self._models.get(slug) or self._models.get(self._aliases.get(slug, ""))
+        model = self._models.get(name) or self._standing_for(name)
         if model is None:
-            raise ModelNotFound(f"There is no model {slug!r}; the models are {', '.join(self)}.", param="model")
+            raise ModelNotFound(f"There is no model {name!r}; the models are {', '.join(self)}.", param="model")
         return model
+
+    def _standing_for(self, name: str) -> Model | None:
+        """The default that answers under one of OpenAI's names."""
+        return next(
+            (model for modality, model in self.defaults.items() if _OPENAI_NAMES[modality].fullmatch(name)), None
+        )
 
     def __getitem__(self, slug: str) -> Model:
         return self._models[slug]
@@ -231,8 +258,9 @@ def _model(path: Path, slug: str, entry: Any, executors: Mapping[str, Family]) -
         raise StartupError(f"{where}: sources and languages may be left out but not be empty.")
     if model.modality is not family.modality:
         raise StartupError(f"{where}: modality of executor {family.name} is {family.modality}, not {model.modality}.")
-    if model.default_source_lang and model.default_source_lang not in model.languages:
-        raise StartupError(f"{where}: default_source_lang {model.default_source_lang!r} is not among its languages.")
+    for name in ("default_source_lang", "default_language"):
+        if (language := getattr(model, name)) and language not in model.languages:
+            raise StartupError(f"{where}: {name} {language!r} is not among its languages.")
     return model
 
 

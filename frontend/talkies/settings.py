@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from talkies.dialect import Rule
 from talkies.errors import StartupError
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -47,7 +48,8 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="TALKIES_", frozen=True, extra="ignore", env_ignore_empty=True)
 
-    host: str = Field("127.0.0.1", description="Address the HTTP API and Triton's gRPC endpoint listen on.")
+    host: str = Field("127.0.0.1", description="Address the HTTP API and tritonserver's metrics listen on.")
+    grpc_host: str = Field("127.0.0.1", description="Address Triton's gRPC endpoint listens on.")
     port: int = Field(8000, ge=1, le=65535, description="Port of the HTTP API.")
     grpc_port: int = Field(8001, ge=1, le=65535, description="Port of the embedded tritonserver's gRPC endpoint.")
     metrics_port: int = Field(8002, ge=1, le=65535, description="Port of the embedded tritonserver's metrics.")
@@ -56,8 +58,17 @@ class Settings(BaseSettings):
         SecretStr(""), description="Key of tritonserver's restricted repository API; empty makes one for an own server."
     )
 
+    grpc_key: SecretStr = Field(
+        SecretStr(""), description="Key that inference over gRPC needs; empty leaves it open. An outside Triton's too."
+    )
+    path_key: SecretStr = Field(
+        SecretStr(""), description="Key with which talkies names files by path; an outside Triton's environment has it."
+    )
     auth_token: CommaSecrets = Field(
         (), description="Bearer tokens that requests need, comma-separated; empty lets everyone in."
+    )
+    auth_file: Path | None = Field(
+        None, description="File of further tokens with scopes and limits: `talkies token add`."
     )
     public_lists: bool = Field(
         False, description="Answer the lists of models and voices without a token, as Open WebUI asks for them."
@@ -70,17 +81,25 @@ class Settings(BaseSettings):
     models_file: Path = Field(PROJECT / "models.json", description="The model registry.")
     enabled_models: CommaList = Field((), description="Slugs to serve; empty serves the whole registry.")
     preload: CommaList = Field((), description="Slugs to load at start.")
-    default_asr_model: str = Field("whisper-base", description="What `whisper-1` and the CLI mean.")
-    default_tts_model: str = Field("kokoro-82m", description="What `tts-1` and the CLI mean.")
-    openai_voices: bool = Field(False, description="Map OpenAI's voice names to Kokoro voices.")
+    default_asr_model: str = Field(
+        "", description="What `whisper-1` and the CLI mean; empty: the first that transcribes."
+    )
+    default_tts_model: str = Field("", description="What `tts-1` and the CLI mean; empty: the first that speaks.")
+    dialect: Rule = Field(
+        Rule.AUTO,
+        description="auto (OpenAI's exact answers under OpenAI's model names), openai or description (always one).",
+    )
+    openai_voices: bool = Field(
+        False, description="Let OpenAI's voice names stand for voices of the model under every model name."
+    )
 
     device: str = Field(
         "auto",
         pattern=r"^(auto|cpu|cuda(:\d+)?)$",
         description="auto (a GPU that is there and that the engine can use), cpu, cuda or cuda:N.",
     )
-    qwen3_allow_cpu: bool = Field(
-        False, description="Let Qwen3-TTS run without a GPU, ten times slower than it speaks."
+    allow_slow_cpu: bool = Field(
+        False, description="Let engines that are of no use without a GPU run on the CPU all the same."
     )
     cpu_threads: int = Field(0, ge=0, description="Threads of a CPU engine; 0 is one per core this process may use.")
     max_loaded_models: int = Field(1, ge=1, description="Models resident at the same time; the least recent goes.")
@@ -88,12 +107,21 @@ class Settings(BaseSettings):
     sweeper_interval: Seconds = Field(60, description="Seconds between two looks for idle models.")
     load_timeout: Seconds = Field(300, gt=0, description="Longest a model load may take.")
     request_timeout: Seconds = Field(3600, gt=0, description="Longest a transcription or speech may take.")
+    hang_timeout: Seconds = Field(
+        30, gt=0, description="Seconds of silence after which the embedded tritonserver is replaced."
+    )
     drain_timeout: Seconds = Field(30, description="After SIGTERM, how long running requests may still take.")
     max_concurrency: int = Field(16, ge=1, description="Requests of one model that run in Triton at the same time.")
     max_queue: int = Field(128, ge=0, description="Requests of one model that may wait; beyond: 503.")
 
     max_upload_bytes: int = Field(104_857_600, gt=0, description="Largest uploaded file.")
     max_download_bytes: int = Field(1 << 30, gt=0, description="Largest file fetched from a URL.")
+    files_ttl: Seconds = Field(
+        0, description="Seconds without use after which staged and fetched files go; 0 keeps them."
+    )
+    files_max_bytes: int = Field(
+        0, ge=0, description="What all of them may take; the least recently used goes. 0: any."
+    )
     block_private_downloads: bool = Field(
         False, description="Refuse URLs whose host is private, loopback, multicast or reserved; link-local always is."
     )
@@ -107,7 +135,7 @@ class Settings(BaseSettings):
     log_content: bool = Field(False, description="Log transcripts and input texts too.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe level logged.")
 
-    @field_validator("data_dir", "envs_dir", "engines_dir", "models_file")
+    @field_validator("data_dir", "envs_dir", "engines_dir", "models_file", "auth_file")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         return value.expanduser().resolve() if value else value
@@ -116,11 +144,17 @@ class Settings(BaseSettings):
     def load(cls, **values: Any) -> Settings:
         """Settings from `values`, else the environment. Raises StartupError naming the first bad variable."""
         try:
-            return cls(**values)
+            settings = cls(**values)
         except ValidationError as error:
             first = error.errors()[0]
             field = "_".join(str(part) for part in first["loc"]).upper()
             raise StartupError(f"TALKIES_{field}: {first['msg']}") from None
+        if len(settings.preload) > settings.max_loaded_models:
+            raise StartupError(
+                f"TALKIES_PRELOAD names {len(settings.preload)} models, but TALKIES_MAX_LOADED_MODELS has room for "
+                f"{settings.max_loaded_models}."
+            )
+        return settings
 
     @property
     def resolved_device(self) -> str:
@@ -151,3 +185,14 @@ class Settings(BaseSettings):
     def uploads(self) -> Path:
         """Uploads of running requests, read by the models and deleted with the request."""
         return self.data_dir / "uploads"
+
+
+def address(host: str, port: int) -> str:
+    """`host:port` at which this machine reaches what it listens on at that address."""
+    everywhere = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}  # noqa: S104
+    return f"{bracketed(everywhere.get(host, host))}:{port}"
+
+
+def bracketed(host: str) -> str:
+    """As it stands before a port: an IPv6 address in brackets."""
+    return f"[{host}]" if ":" in host else host
