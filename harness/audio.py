@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import av
 import numpy as np
 from av.audio.resampler import AudioResampler
+from av.audio.stream import AudioStream
+from av.container import InputContainer
 
 
 def decode(source: Path | bytes, rate: int = 16_000) -> np.ndarray[Any, np.dtype[np.int16]]:
@@ -16,6 +18,7 @@ def decode(source: Path | bytes, rate: int = 16_000) -> np.ndarray[Any, np.dtype
     handle = io.BytesIO(source) if isinstance(source, bytes) else str(source)
     resampler = AudioResampler(format="s16", layout="mono", rate=rate)
     with av.open(handle) as container:
+        assert isinstance(container, InputContainer)
         frames = [out for frame in container.decode(audio=0) for out in resampler.resample(frame)]
     frames += resampler.resample(None)
     return np.concatenate([frame.to_ndarray()[0] for frame in frames] or [np.zeros(0, np.int16)])
@@ -28,7 +31,7 @@ def encode(
     out = io.BytesIO()
     planes = np.atleast_2d(samples)
     with av.open(out, "w", format=container) as file:
-        stream = file.add_stream(codec, rate=rate, layout=layout)
+        stream = cast(AudioStream, file.add_stream(codec, rate=rate, layout=layout))
         frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(planes.T.reshape(1, -1)), format="s16", layout=layout)
         frame.sample_rate = rate
         resampler = AudioResampler(format=stream.format, layout=layout, rate=rate, frame_size=stream.frame_size or None)

@@ -7,7 +7,7 @@ import sys
 import types
 from pathlib import Path
 
-_REPOSITORY = Path(__file__).parents[2] / "model_repository"
+_REPOSITORY = Path(__file__).parents[1] / "model_repository"
 
 
 def load(family: str, name: str) -> types.ModuleType:

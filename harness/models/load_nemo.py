@@ -20,7 +20,7 @@ ENGINES = {"parakeet": "parakeet", "canary_multitask": "canary", "canary_salm": 
 def main(repository: Path, models: Path, clip: Path) -> None:
     import soundfile
     from talkies_kit import wire
-    from talkies_kit.asr import Speech
+    from talkies_kit.asr import Stretch
     from talkies_kit.engine import EngineConfig
     from talkies_kit.wire import AsrOptions
 
@@ -34,9 +34,9 @@ def main(repository: Path, models: Path, clip: Path) -> None:
             wire.CONFIG_DEVICE: "cpu",
             wire.CONFIG_CPU_THREADS: "1",
         }
-        model.load(EngineConfig(f"{engine}.engine", parameters, 1))
-        (transcript,) = model.transcribe([Speech(samples, AsrOptions(), "")])
-        print(json.dumps([engine, transcript.language, [segment.text for segment in transcript.segments]]))
+        model.load(EngineConfig(f"{engine}.engine", parameters))
+        (hypothesis,) = model.transcribe([Stretch(samples, AsrOptions(), "")])
+        print(json.dumps([engine, hypothesis.language, [segment.text for segment in hypothesis.segments]]))
 
 
 def cut_network(event: str, arguments: tuple[Any, ...]) -> None:

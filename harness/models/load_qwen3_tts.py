@@ -26,11 +26,11 @@ def main(repository: Path, weights: Path, folder: Path) -> None:
         wire.CONFIG_WEIGHTS: str(weights),
         wire.CONFIG_DEVICE: "cpu",
         wire.CONFIG_CPU_THREADS: "1",
-        wire.CONFIG_ALLOW_CPU: "true",
+        wire.CONFIG_SAMPLE_RATE: "24000",
         wire.CONFIG_VOICE_FOLDERS: str(folder),
     }
-    model.load(EngineConfig("qwen3_tts", parameters, 0))
-    importlib.import_module("qwen3_tts.prompts").KEPT = 3
+    model.load(EngineConfig("qwen3_tts", parameters))
+    setattr(importlib.import_module("qwen3_tts.prompts"), "KEPT", 3)  # noqa: B010 - a module has no such type
     clips = sorted(folder.glob("*.wav"))
     for clip in [*clips, clips[0]]:
         (prompt,) = model._prompts.of(model._prompts.reference(clip.stem))

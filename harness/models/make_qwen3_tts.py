@@ -133,8 +133,10 @@ REAL = Shape(
     dtype=torch.bfloat16,
 )
 SAMPLING = {"do_sample": True, "repetition_penalty": 1.05, "temperature": 0.9, "top_p": 1.0, "top_k": 50}
-SPEAKER = ("mel_dim", "enc_dim", "enc_channels", "enc_kernel_sizes", "enc_dilations", "enc_attention_channels")
-SPEAKER += ("enc_res2net_scale", "enc_se_channels", "sample_rate")
+SPEAKER = (
+    *("mel_dim", "enc_dim", "enc_channels", "enc_kernel_sizes", "enc_dilations", "enc_attention_channels"),
+    *("enc_res2net_scale", "enc_se_channels", "sample_rate"),
+)
 
 
 def tokenizer(folder: Path) -> Tokenizer:

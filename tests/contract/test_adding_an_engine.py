@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import openai
 import pytest
+from talkies.settings import PROJECT
 
-from tests import audio
-from tests.conftest import PROJECT, Server, running_server
+from harness import audio
+from harness.server import Server, default_home, running
 
-HOME = Path(os.environ.get("TALKIES_DATA_DIR", PROJECT / "data"))
 PAGE = (PROJECT / "docs" / "adding-an-engine.md").read_text(encoding="utf-8")
 FILES = dict(re.findall(r"^`(engines/\S+)`:\n\n```\w+\n(.*?)^```$", PAGE, re.M | re.S))
 DOT = 960
@@ -25,7 +25,7 @@ DOT = 960
 
 
 @pytest.fixture(scope="module")
-def morse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def morse(prepared: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server of the page's engine, set up with the page's commands."""
     folder = tmp_path_factory.mktemp("morse")
     for name, content in FILES.items():
@@ -36,10 +36,10 @@ def morse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     script = commands[0].replace(".venv/bin/talkies", "python -m talkies").replace(".venv/bin/", "")
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     data = folder / "data"
-    variables = {"TALKIES_DATA_DIR": str(data), "TALKIES_ENVS_DIR": str(HOME / "envs"), "PATH": path}
+    variables = {"TALKIES_DATA_DIR": str(data), "TALKIES_ENVS_DIR": str(default_home() / "envs"), "PATH": path}
     subprocess.run(["bash", "-euc", script], cwd=folder, env={**os.environ, **variables}, check=True)  # noqa: S607
     settings = {"ENGINES_DIR": str(folder / "engines"), "MODELS_FILE": str(folder / "engines" / "models.json")}
-    with running_server(data, **settings) as server:
+    with running(data, **settings) as server:
         yield server
 
 

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import json
+import os
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import openai
 import pytest
 import tritonclient.grpc as triton
+from talkies import tokens
 from tritonclient.utils import InferenceServerException
 
-from tests.conftest import Server, running_server
+from harness.server import Server, running
 
 TOKENS = "open-sesame, zweites"
 
 
 @pytest.fixture(scope="module")
-def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def guarded(prepared: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     data = tmp_path_factory.mktemp("guarded")
-    with running_server(data, AUTH_TOKEN=TOKENS, CORS_ORIGINS="https://app.example") as server:
+    with running(data, AUTH_TOKEN=TOKENS, CORS_ORIGINS="https://app.example") as server:
         yield server
 
 
@@ -61,6 +67,9 @@ def test_health_and_preflight_need_none(guarded: Server) -> None:
         )
         assert response.status_code == 200
         assert response.headers["access-control-allow-origin"] == "https://app.example"
+        other = http.options("/v1/audio/speech", headers={**asked, "origin": "https://evil.example"})
+        assert other.status_code == 400 and "TALKIES_CORS_ORIGINS" in other.json()["error"]["message"]
+        assert "access-control-allow-origin" not in other.headers
         refused = http.get("/v1/models", headers={"origin": "https://app.example"})
         assert (refused.status_code, refused.headers["access-control-allow-origin"]) == (401, "https://app.example")
 
@@ -118,8 +127,8 @@ def test_no_token_in_the_log(guarded: Server) -> None:
     assert "open-sesame" not in log and "zweites" not in log and "a-guess" not in log
 
 
-def test_public_lists(start_server: Callable[..., Server]) -> None:
-    server = start_server(AUTH_TOKEN="t", PUBLIC_LISTS="true")
+def test_public_lists(pooled: Callable[..., Server]) -> None:
+    server = pooled(AUTH_TOKEN="t", PUBLIC_LISTS="true")
     with server.http() as http:
         paths = ("/v1/models", "/v1/models/whisper-base", "/v1/audio/voices")
         assert [http.get(path).status_code for path in paths] == [200] * 3
@@ -127,9 +136,9 @@ def test_public_lists(start_server: Callable[..., Server]) -> None:
 
 
 def test_a_public_address_without_a_token_is_warned_of(start_server: Callable[..., Server]) -> None:
-    server = start_server(HOST="0.0.0.0")
+    server = start_server(HOST="0.0.0.0", GRPC_HOST="0.0.0.0")
     assert "no TALKIES_AUTH_TOKEN is set" in server.log()
-    assert server.log().count('"level": "warning"') == 2
+    assert "no TALKIES_GRPC_KEY is set" in server.log()
 
 
 # --- tritonserver ----------------------------------------------------------------------------------------------------
@@ -159,9 +168,9 @@ def test_tritonserver_is_closed_to_strangers(guarded: Server) -> None:
 
 
 def _with(client: triton.InferenceServerClient, call: Callable[[], object], headers: dict[str, str]) -> object:
-    class Plugin(triton.InferenceServerClientPlugin):  # type: ignore[misc]
-        def __call__(self, request: object) -> None:
-            request.headers.update(headers)  # type: ignore[attr-defined]
+    class Plugin(triton.InferenceServerClientPlugin):
+        def __call__(self, request: Any) -> None:
+            request.headers.update(headers)
 
     client.register_plugin(Plugin())
     try:
@@ -177,3 +186,43 @@ def test_tritonserver_has_no_http_api(guarded: Server) -> None:
     assert httpx.get(f"http://127.0.0.1:{guarded.metrics_port}/v2/repository/index").text == ""
     command = Path(f"/proc/{guarded.triton_pid()}/cmdline").read_bytes().split(b"\0")
     assert b"--allow-http=false" in command
+
+
+def test_tokens_of_a_file(start_server: Callable[..., Server], tmp_path: Path, jfk: Path) -> None:
+    """Made, limited and taken away by the command while the server runs."""
+    path = tmp_path / "tokens.json"
+
+    def command(*words: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "talkies", "token", *words],
+            env={**os.environ, "TALKIES_AUTH_FILE": str(path)},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return done.stdout.strip()
+
+    owner = command("add", "owner", *(word for scope in tokens.PERMISSIONS for word in ("--scope", scope)))
+    server = start_server(AUTH_FILE=str(path))
+    phone = command("add", "phone", "--scope", "transcribe", "--audio-seconds", "5")
+
+    def ask(secret: str, method: str, route: str, **options: Any) -> httpx.Response:
+        with server.http() as http:
+            return http.request(method, route, headers={"authorization": f"Bearer {secret}"}, **options)
+
+    def transcribe(secret: str) -> httpx.Response:
+        files = {"file": ("jfk.flac", jfk.read_bytes())}
+        return ask(secret, "POST", "/v1/audio/transcriptions", data={"model": "whisper-1"}, files=files)
+
+    assert transcribe(phone).status_code == 200
+    over = transcribe(phone)
+    assert (over.status_code, over.json()["error"]["code"]) == (429, "insufficient_quota")
+    assert ask(phone, "GET", "/v1/models").status_code == 429
+    speech = {"model": "tts-1", "voice": "af_heart", "input": "Hello."}
+    assert ask(owner, "POST", "/v1/audio/speech", json=speech).status_code == 200
+    metrics = ask(owner, "GET", "/metrics").text
+    assert 'talkies_token_audio_seconds_total{token="phone"} 11' in metrics
+    line = next(json.loads(line) for line in server.log().splitlines() if '"status": 429' in line)
+    assert line["token"] == "phone" and phone not in server.log()
+    command("remove", "phone")
+    assert transcribe(phone).status_code == 401

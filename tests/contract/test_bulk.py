@@ -12,9 +12,10 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from talkies.settings import PROJECT
 
-from tests.conftest import PROJECT, Server, free_ports
-from tests.words import normalize
+from harness.server import Server, free_ports
+from harness.words import normalize
 
 
 class _Quiet(SimpleHTTPRequestHandler):

@@ -13,7 +13,7 @@ from typing import ClassVar
 import httpx
 import pytest
 
-from tests.conftest import Server, running_server
+from harness.server import Server, running
 
 METADATA = "http://169.254.169.254/latest/meta-data/"
 
@@ -162,7 +162,7 @@ def test_what_is_no_audio(server: Server, site: str) -> None:
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     data = tmp_path_factory.mktemp("guarded")
-    with running_server(data, BLOCK_PRIVATE_DOWNLOADS="true") as server:
+    with running(data, BLOCK_PRIVATE_DOWNLOADS="true") as server:
         yield server
 
 
@@ -182,6 +182,6 @@ def test_private_addresses_are_refused_with_the_guard_on(guarded: Server, site: 
 
 
 def test_the_cap_of_downloads(tmp_path: Path, site: str) -> None:
-    with running_server(tmp_path / "data", MAX_DOWNLOAD_BYTES="2000000", MAX_UPLOAD_BYTES="1000") as server:
+    with running(tmp_path / "data", MAX_DOWNLOAD_BYTES="2000000", MAX_UPLOAD_BYTES="1000") as server:
         assert_refused(server, f"{site}/big.wav", "larger than 2000000 bytes")
         assert transcribe(server, f"{site}/a.flac").status_code == 200  # the cap of uploads is another one

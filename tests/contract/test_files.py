@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.conftest import Server, wait_until
+from harness.server import ASR, Server, wait_until
 
 CAP = 1_000_000
 
@@ -153,10 +153,10 @@ def test_a_put_that_hangs_up_leaves_the_old_file(http: httpx.Client, server: Ser
         connection.sendall(
             b"PUT /v1/files/kept/one HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n" + b"n" * 500_000
         )
-        wait_until(lambda: in_flight(server), 10, "the upload begins")
+        wait_until(lambda: in_flight(server), 60, "the upload begins")
         assert http.get("/v1/files/kept/one").content == b"old"
         assert ".incoming" not in http.get("/v1/files").text
-    wait_until(lambda: not in_flight(server), 10, "the upload's file goes")
+    wait_until(lambda: not in_flight(server), 60, "the upload's file goes")
     assert http.get("/v1/files/kept/one").content == b"old"
     http.delete("/v1/files/kept/one")
 
@@ -177,7 +177,7 @@ def test_the_cap_of_a_put_and_a_kill(start_server: Callable[..., Server], tmp_pa
         assert [file["path"] for file in http.get("/v1/files").json()["files"]] == ["most"]
     with socket.create_connection(("127.0.0.1", server.port)) as connection:
         connection.sendall(head + b"Content-Length: 900000\r\n\r\n" + b"x" * 400_000)
-        wait_until(lambda: in_flight(server), 10, "the upload begins")
+        wait_until(lambda: in_flight(server), 60, "the upload begins")
         children = server.processes()
         server.process.send_signal(signal.SIGKILL)
         server.process.wait()
@@ -218,3 +218,27 @@ def test_a_file_that_is_deleted_while_its_transcription_waits(start_server: Call
     (refused,) = [answer for answer in answers if answer.status_code != 200]
     assert refused.status_code in (400, 404), refused.text
     assert str(server.data) not in refused.text
+
+
+def test_staged_files_go_by_age_and_by_size(pooled: Callable[..., Server], jfk: Path) -> None:
+    content = jfk.read_bytes()
+    size = len(content)
+    by_size = pooled(FILES_MAX_BYTES=str(2 * size))
+    with by_size.http() as http:
+        for name in ("one", "two"):
+            http.put(f"/v1/files/{name}.flac", content=content).raise_for_status()
+        assert _transcribed(http, "one").status_code == 200  # so "two" is the least recently used
+        http.put("/v1/files/three.flac", content=content).raise_for_status()
+        wait_until(lambda: _staged(http) == ["one.flac", "three.flac"], 60, "the least recently used has gone")
+        assert http.put("/v1/files/big.flac", content=content * 3).status_code == 413
+    with pooled(FILES_TTL="1", SWEEPER_INTERVAL="0.2").http() as http:
+        http.put("/v1/files/old.flac", content=content).raise_for_status()
+        wait_until(lambda: _staged(http) == [], 60, "the old file has gone")
+
+
+def _transcribed(http: httpx.Client, name: str) -> httpx.Response:
+    return http.post("/v1/audio/transcriptions", data={"model": ASR, "file_path": f"{name}.flac"})
+
+
+def _staged(http: httpx.Client) -> list[str]:
+    return [file["path"] for file in http.get("/v1/files").json()["files"]]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from tests import audio
-from tests.conftest import Server
+from harness import audio
+from harness.processes import is_alive
+from harness.server import Server
 
 
-@pytest.mark.parametrize("model", ["whisper-base", "kokoro-82m"])
-def test_loads_and_unloads(server: Server, model: str) -> None:
+@pytest.mark.parametrize(("model", "name"), [("whisper-base", "whisper-base.engine"), ("kokoro-82m", "kokoro-82m")])
+def test_loads_and_unloads(server: Server, model: str, name: str) -> None:
+    """`name` is that of the Triton model that has the process."""
     with server.http() as http:
         if model == "kokoro-82m":
             answer = http.post("/v1/audio/speech", json={"model": model, "input": "Hello."})
@@ -18,6 +20,7 @@ def test_loads_and_unloads(server: Server, model: str) -> None:
             answer = http.post("/v1/audio/transcriptions", files=files, data={"model": model})
         assert answer.status_code == 200, answer.text
         assert model in [entry["model"] for entry in http.get("/api/ps").json()["models"]]
-        processes = len(server.processes())
+        pids = server.pids(name)
+        assert len(pids) == 1
         assert http.delete(f"/api/ps/{model}").status_code == 200
-    assert len(server.processes()) == processes - 1
+    assert not [pid for pid in pids if is_alive(pid)]

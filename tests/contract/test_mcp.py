@@ -18,11 +18,12 @@ import httpx
 import numpy as np
 import pytest
 from mcp import Client
-from mcp.client.streamable_http import create_mcp_http_client, streamable_http_client
+from mcp.client.streamable_http import streamable_http_client
+from mcp.shared._httpx_utils import create_mcp_http_client
 
-from tests import audio
-from tests.conftest import Server, wait_until
-from tests.words import normalize
+from harness import audio
+from harness.server import Server, wait_until
+from harness.words import normalize
 
 MODEL = "whisper-base"
 SENTENCE = "ask not what your country can do for you"
@@ -89,7 +90,7 @@ def speech(server: Server, jfk: Path) -> Iterator[str]:
 
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
-async def test_six_tools(server: Server, path: str, mode: str) -> None:
+async def test_the_tools(server: Server, path: str, mode: str) -> None:
     async with agent(server, path, mode=mode) as client:
         assert client.server_info is not None
         assert client.server_info.name == "talkies"
@@ -98,11 +99,24 @@ async def test_six_tools(server: Server, path: str, mode: str) -> None:
     assert arguments == {
         "list_models": set(),
         "transcribe": {"file_path", "model", "language", "response_format", "diarization"},
+        "list_voices": set(),
+        "speak": {"input", "path", "voice", "model", "speed"},
         "list_files": set(),
         "put_file": {"path", "content_base64"},
         "get_file": {"path"},
         "delete_file": {"path"},
     }
+
+
+async def test_speech_is_staged_and_heard(server: Server) -> None:
+    """Without a model: the defaults speak and listen."""
+    async with agent(server) as client:
+        voices = json.loads(await text(client, "list_voices"))["voices"]
+        assert "af_heart" in {voice["voice"] for voice in voices}
+        staged = json.loads(await text(client, "speak", input="The quick brown fox.", path="mcp/fox.mp3"))
+        heard = json.loads(await text(client, "transcribe", file_path=staged["path"], language="en"))["text"]
+        assert normalize(heard) == "the quick brown fox"
+        await text(client, "delete_file", path="mcp/fox.mp3")
 
 
 async def test_models(server: Server, speech: str) -> None:
@@ -222,7 +236,7 @@ async def test_faults(server: Server, speech: str) -> None:
 def test_plain_json_rpc(server: Server, speech: str, path: str) -> None:
     with server.http(headers=ACCEPT, follow_redirects=False) as http:
         listed = answer(http.post(path, json={"jsonrpc": "2.0", "id": 1, "method": "tools/list"}))
-        assert (listed["id"], len(listed["result"]["tools"])) == (1, 6)
+        assert (listed["id"], len(listed["result"]["tools"])) == (1, 8)
         heard = answer(http.post(path, json=message("transcribe", file_path=speech, model=MODEL)))["result"]
         assert SENTENCE in normalize(json.loads(heard["content"][0]["text"])["text"])
         assert http.get(path).status_code == http.delete(path).status_code == 405
@@ -242,7 +256,7 @@ async def test_hanging_up_frees_the_model(server: Server, jfk: Path) -> None:
         assert not work.done()
         work.cancel()
         await asyncio.gather(work, return_exceptions=True)
-        await asyncio.to_thread(wait_until, lambda: active(server) == 0, 10, "the transcription ends with its client")
+        await asyncio.to_thread(wait_until, lambda: active(server) == 0, 60, "the transcription ends with its client")
 
 
 async def test_sizes_and_tokens(start_server: Callable[..., Server]) -> None:

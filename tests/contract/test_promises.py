@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import io
 import json
+import time
 import wave
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from talkies.settings import PROJECT
 
-from tests import audio
-from tests.conftest import PROJECT, Server, home
-from tests.contract.test_lifecycle import ASR, TTS, loaded, speak, transcribe
-from tests.words import normalize
+from harness import audio
+from harness.server import ASR, TTS, Server, default_home
+from harness.words import normalize
 
 SENTENCE = "ask not what your country can do for you"
 
@@ -31,7 +32,7 @@ def test_exactly_one_of_file_and_file_path(server: Server, jfk: Path, route: str
 
 
 def test_names_may_come_encoded(server: Server, jfk: Path) -> None:
-    assert transcribe(server, jfk) == 200
+    assert server.transcribe(jfk).status_code == 200
     with server.http() as http:
         assert http.get("/v1/models/whisper%2Dbase").json()["id"] == ASR
         for method, path in (("GET", "/v1/models/"), ("DELETE", "/api/ps/")):
@@ -50,7 +51,7 @@ def test_a_second_slug_for_the_same_weights(start_server: Callable[..., Server],
     models = tmp_path / "data" / "models"
     models.mkdir(parents=True)
     for slug, folder in {"whisper.to-english": ASR, TTS: TTS}.items():
-        (models / slug).symlink_to((home() / "models" / folder).resolve())
+        (models / slug).symlink_to((default_home() / "models" / folder).resolve())
     server = start_server(MODELS_FILE=str(registry), ENABLED_MODELS=f"whisper.to-english,{TTS}")
     with server.http() as http:
         assert [model["id"] for model in http.get("/v1/models").json()["data"]] == ["whisper.to-english", TTS]
@@ -62,15 +63,15 @@ def test_a_second_slug_for_the_same_weights(start_server: Callable[..., Server],
         assert http.post("/v1/audio/transcriptions", data={"model": ASR}, files=files).status_code == 404
 
 
-def test_the_pool_is_shared_both_ways(start_server: Callable[..., Server], jfk: Path) -> None:
+def test_the_pool_is_shared_both_ways(pooled: Callable[..., Server], jfk: Path) -> None:
     """By default a single model is resident; speech evicts the transcriber, and transcription the speaker."""
-    server = start_server()
-    assert transcribe(server, jfk) == 200
-    assert set(loaded(server)) == {ASR}
-    assert speak(server) == 200
-    assert set(loaded(server)) == {TTS}
-    assert transcribe(server, jfk) == 200
-    assert set(loaded(server)) == {ASR}
+    server = pooled(MAX_LOADED_MODELS="1")
+    assert server.transcribe(jfk).status_code == 200
+    assert set(server.loaded()) == {ASR}
+    assert server.speak().status_code == 200
+    assert set(server.loaded()) == {TTS}
+    assert server.transcribe(jfk).status_code == 200
+    assert set(server.loaded()) == {ASR}
 
 
 def test_the_upload_cap_is_for_uploads(start_server: Callable[..., Server], jfk: Path) -> None:
@@ -150,3 +151,18 @@ def test_ignored_fields_are_taken(server: Server, jfk: Path) -> None:
         files = {"file": ("a.flac", jfk.read_bytes())}
         answer = http.post("/v1/audio/transcriptions", data={**form, "response_format": "verbose_json"}, files=files)
     assert answer.json()["segments"] and answer.json()["words"]
+
+
+def test_nothing_is_left_in_the_home_folder(
+    start_server: Callable[..., Server], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jfk: Path
+) -> None:
+    """onnxruntime, for one, would write who it is there, and tell its maker."""
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    for name in ("ORT_DISABLE_TELEMETRY", "HF_HUB_DISABLE_TELEMETRY", "DO_NOT_TRACK"):
+        monkeypatch.delenv(name, raising=False)
+    server = start_server(MAX_LOADED_MODELS="2")
+    assert server.transcribe(jfk).status_code == server.speak().status_code == 200
+    time.sleep(5)  # it takes its time
+    assert list(home.rglob("*")) == []

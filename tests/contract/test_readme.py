@@ -6,11 +6,13 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from talkies.settings import PROJECT
 
-from tests.conftest import PROJECT, Server
+from harness.server import Server
 
 _ELSEWHERE = {"adding-an-engine.md"}
 """Pages that a test of their own runs: they need another server."""
@@ -26,7 +28,7 @@ curl() { command curl --fail-with-body --silent --show-error "$@"; }
 """curl alone succeeds with an error as well."""
 
 
-def blocks(language: str) -> list[object]:
+def blocks(language: str) -> Sequence[object]:
     """The blocks of all pages, each named by its page and line."""
     found = []
     for page in PAGES:

@@ -10,7 +10,7 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -18,14 +18,15 @@ import numpy as np
 import openai
 import pytest
 
-from tests import audio
-from tests.conftest import Server, wait_until
-from tests.contract.test_speech import CONTENT_TYPES, FRAME, MAGIC, MODEL, SENTENCES, speak
-from tests.words import wer
+from harness import audio
+from harness.server import Server, wait_until
+from harness.speech import CONTENT_TYPES, FRAME, MAGIC, SENTENCES, STEPS
+from harness.words import wer
 
 RATE = 24_000
-TEXT = " ".join(SENTENCES[:4])
-LONG_TEXT = " ".join(SENTENCES * 4)
+MODEL = "kokoro-82m"
+TEXT = " ".join(SENTENCES[:2])
+LONG_TEXT = " ".join(SENTENCES * 3)
 FORMATS = [*MAGIC, "pcm"]
 
 
@@ -36,20 +37,14 @@ def streamed(server: Server, text: str, **fields: object) -> Iterator[httpx.Resp
         yield response
 
 
-def active(server: Server) -> int:
-    with server.http() as client:
-        models = client.get("/api/ps").json()["models"]
-    return int(next((entry["active_requests"] for entry in models if entry["model"] == MODEL), 0))
-
-
 def samples(data: bytes, format: str) -> np.ndarray[Any, np.dtype[np.int16]]:
     return np.frombuffer(data, "<i2") if format == "pcm" else audio.decode(data, RATE)
 
 
 @pytest.fixture(scope="module")
 def spoken(server: Server) -> int:
-    """Samples of TEXT, from the buffered answer."""
-    response = speak(server, TEXT, response_format="pcm")
+    """Samples of STEPS, from the buffered answer."""
+    response = server.speak(STEPS, response_format="pcm")
     assert "content-length" in response.headers
     return len(response.content) // 2
 
@@ -59,7 +54,7 @@ def test_the_sdk_reads_speech_while_it_is_made(server: Server, spoken: int, form
     with server.openai().audio.speech.with_streaming_response.create(
         model=MODEL,
         voice="af_heart",
-        input=TEXT,
+        input=STEPS,
         response_format=format,  # type: ignore[arg-type]
     ) as response:
         assert response.headers.get("transfer-encoding") == "chunked"
@@ -67,12 +62,12 @@ def test_the_sdk_reads_speech_while_it_is_made(server: Server, spoken: int, form
         assert response.headers.get("x-sample-rate") == ("24000" if format == "pcm" else None)
         chunks = response.iter_bytes()
         first = next(chunks)
-        assert active(server) == 1  # the last sentence is not made yet
+        assert server.active() == 1  # the last sentence is not made yet
         data = first + b"".join(chunks)
     assert 0 < len(first) < len(data)
     assert data.startswith(MAGIC.get(format, (b"",)))
     assert abs(len(samples(data, format)) - spoken) / RATE <= FRAME.get(format, 0) + 1 / RATE
-    assert active(server) == 0
+    assert server.active() == 0
 
 
 async def test_the_async_sdk_writes_a_file(server: Server, tmp_path: Any) -> None:
@@ -88,18 +83,18 @@ async def test_the_async_sdk_writes_a_file(server: Server, tmp_path: Any) -> Non
 
 
 def test_events(server: Server, spoken: int) -> None:
-    with streamed(server, TEXT, stream_format="sse", response_format="pcm") as response:
+    with streamed(server, STEPS, stream_format="sse", response_format="pcm") as response:
         assert response.headers["content-type"].startswith("text/event-stream")
         assert response.headers["cache-control"] == "no-cache"
         assert response.headers["x-accel-buffering"] == "no"
         assert response.headers["x-sample-rate"] == "24000"
         lines = response.iter_lines()
         first = next(lines)
-        assert active(server) == 1
+        assert server.active() == 1
         rest = [line for line in lines if line]
     events = [json.loads(line.removeprefix("data: ")) for line in (first, *rest)]
     *deltas, done = events
-    assert len(deltas) >= 4
+    assert len(deltas) >= 3
     assert {event["type"] for event in deltas} == {"speech.audio.delta"}
     pcm = b"".join(base64.b64decode(event["audio"], validate=True) for event in deltas)
     assert len(pcm) // 2 == spoken
@@ -123,7 +118,7 @@ def test_streamed_speech_keeps_the_words(server: Server, format: str) -> None:
 @pytest.mark.parametrize(
     ("fields", "status", "param"),
     [
-        ({"text": "🙂🙂"}, 400, "input"),  # the engine says so, before any audio
+        ({"input": "  "}, 400, "input"),
         ({"voice": "nobody"}, 400, "voice"),
         ({"model": "tts-9"}, 404, "model"),
     ],
@@ -131,13 +126,12 @@ def test_streamed_speech_keeps_the_words(server: Server, format: str) -> None:
 def test_errors_before_the_first_audio(
     server: Server, stream_format: str, fields: dict[str, str], status: int, param: str
 ) -> None:
-    fields = {"text": "Hello.", **fields}
-    response = speak(server, stream_format=stream_format, **fields)  # type: ignore[arg-type]
+    response = server.speak(stream_format=stream_format, **fields)
     assert (response.status_code, response.json()["error"]["param"]) == (status, param)
 
 
 def test_an_unknown_stream_format(server: Server) -> None:
-    response = speak(server, "Hello.", stream_format="video")
+    response = server.speak("Hello.", stream_format="video")
     assert (response.status_code, response.json()["error"]["param"]) == (400, "stream_format")
 
 
@@ -158,15 +152,15 @@ def test_a_hang_up_frees_the_place(server: Server, stream_format: str) -> None:
     with streamed(server, LONG_TEXT, stream_format=stream_format) as response:
         next(response.iter_raw())
         # Reading one chunk with a generator that is then dropped closes the connection.
-    wait_until(lambda: active(server) == 0, 5, "the abandoned request has gone")
-    assert speak(server, "Hello.").status_code == 200
+    wait_until(lambda: server.active() == 0, 60, "the abandoned request has gone")
+    assert server.speak("Hello.").status_code == 200
 
 
 def test_a_reader_that_takes_its_time_does_not_keep_the_model(server: Server) -> None:
-    with streamed(server, TEXT) as response:
+    with streamed(server, STEPS) as response:
         chunks = response.iter_raw()
         first = next(chunks)
-        wait_until(lambda: active(server) == 0, 60, "the speech is made, though it is not read")
+        wait_until(lambda: server.active() == 0, 60, "the speech is made, though it is not read")
         data = first + b"".join(chunks)
     assert np.abs(audio.decode(data, RATE)).max() > 3000
 
@@ -178,7 +172,7 @@ def test_ten_streams_share_the_engine(server: Server) -> None:
 
     def listen(number: int) -> None:
         try:
-            with streamed(server, TEXT, response_format="pcm") as response:
+            with streamed(server, STEPS, response_format="pcm") as response:
                 total = 0
                 for chunk in response.iter_raw():
                     if not total:
@@ -197,14 +191,13 @@ def test_ten_streams_share_the_engine(server: Server) -> None:
     assert not failures
     assert len(set(ends)) == 1 and len(ends) == 10
     assert [what for what, _ in order[:10]] == ["first"] * 10
-    assert active(server) == 0
+    assert server.active() == 0
 
 
 @pytest.mark.parametrize("stream_format", ["audio", "sse"])
-def test_a_dead_engine_is_not_heard(start_server: Callable[..., Server], stream_format: str) -> None:
-    server = start_server(PRELOAD=MODEL)
-    expected = len(speak(server, TEXT, response_format="pcm").content)
-    with streamed(server, TEXT, stream_format=stream_format, response_format="pcm") as response:
+def test_a_dead_engine_is_not_heard(server: Server, stream_format: str) -> None:
+    expected = len(server.speak(STEPS, response_format="pcm").content)
+    with streamed(server, STEPS, stream_format=stream_format, response_format="pcm") as response:
         chunks = response.iter_raw()
         data = next(chunks)
         os.kill(server.engine_pid(MODEL), signal.SIGKILL)
@@ -214,15 +207,14 @@ def test_a_dead_engine_is_not_heard(start_server: Callable[..., Server], stream_
         assert events.pop()["type"] == "speech.audio.done"
         data = b"".join(base64.b64decode(event["audio"]) for event in events)
     assert len(data) == expected
-    assert active(server) == 0
+    assert server.active() == 0
 
 
-def test_an_engine_that_dies_again_breaks_the_transfer(start_server: Callable[..., Server]) -> None:
-    server = start_server(PRELOAD=MODEL)
+def test_an_engine_that_dies_again_breaks_the_transfer(server: Server) -> None:
 
     def reloaded() -> bool:
         with contextlib.suppress(LookupError):
-            return server.engine_pid(MODEL) != first and active(server) == 1
+            return server.engine_pid(MODEL) != first and server.active() == 1
         return False
 
     with streamed(server, LONG_TEXT, response_format="mp3") as response:
@@ -235,6 +227,6 @@ def test_an_engine_that_dies_again_breaks_the_transfer(start_server: Callable[..
         with pytest.raises(httpx.RemoteProtocolError):
             for _ in chunks:
                 pass
-    assert "speech broke off" in server.log()
+    assert '"event": "broke off"' in server.log()
     assert "Traceback" not in server.log()
-    assert speak(server, "Hello.").status_code == 200
+    assert server.speak("Hello.").status_code == 200

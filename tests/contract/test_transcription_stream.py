@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,11 @@ import numpy as np
 import openai
 import pytest
 
-from tests import audio
-from tests.conftest import Server, wait_until
-from tests.contract.test_lifecycle import loaded
-from tests.words import normalize, wer
+from harness import audio
+from harness.server import JFK_TEXT, Server, wait_until
+from harness.words import normalize, wer
 
 MODEL = "whisper-base"
-JFK = "And so my fellow Americans, ask not what your country can do for you, ask what you can do for your country. "
 FOX = "Seven quiet gardeners walked along the river and counted eleven yellow boats. "
 ROUNDS = 4
 TIMES = 22
@@ -71,12 +69,6 @@ def stream(server: Server, path: Path, **fields: Any) -> list[dict[str, Any]]:
         return list(events(response))
 
 
-def buffered(server: Server, path: Path, **fields: Any) -> httpx.Response:
-    with server.http() as http:
-        files = {"file": (path.name, path.read_bytes())}
-        return http.post("/v1/audio/transcriptions", files=files, data={"model": MODEL, **fields})
-
-
 def deltas(made: list[dict[str, Any]]) -> str:
     return "".join(event["delta"] for event in made if event["type"] == "transcript.text.delta")
 
@@ -85,8 +77,8 @@ def deltas(made: list[dict[str, Any]]) -> str:
 
 
 def test_each_channel_has_its_own_text(server: Server, dialogue: Path) -> None:
-    result = buffered(server, dialogue, diarization="true", response_format="verbose_json").json()
-    for channel, text in (("L", JFK), ("R", FOX)):
+    result = server.transcribe(dialogue, diarization="true", response_format="verbose_json").json()
+    for channel, text in (("L", JFK_TEXT), ("R", FOX)):
         said = [segment["text"] for segment in result["segments"] if segment["channel"] == channel]
         assert wer([text * ROUNDS], [" ".join(said)]) <= 0.1
         words = [word["word"] for word in result["words"] if word["channel"] == channel]
@@ -96,7 +88,7 @@ def test_each_channel_has_its_own_text(server: Server, dialogue: Path) -> None:
     assert [segment["id"] for segment in result["segments"]] == list(range(len(starts)))
     lines = result["text"].splitlines()
     assert [line[:3] for line in lines] == ["L: ", "R: "] * ROUNDS
-    assert all(wer([JFK if line[0] == "L" else FOX], [line[3:]]) <= 0.15 for line in lines)
+    assert all(wer([JFK_TEXT if line[0] == "L" else FOX], [line[3:]]) <= 0.15 for line in lines)
 
 
 def test_a_recorded_dialogue(server: Server, shared_audio: Path) -> None:
@@ -105,12 +97,12 @@ def test_a_recorded_dialogue(server: Server, shared_audio: Path) -> None:
         "L": "He began a confused complaint against the wizard, who had vanished behind the curtain on the left.",
         "R": "The horizon seems extremely distant.",
     }
-    lines = buffered(server, path, diarization="true", response_format="text").text.splitlines()
+    lines = server.transcribe(path, diarization="true", response_format="text").text.splitlines()
     assert [line[:3] for line in lines] == ["L: ", "R: "]
     assert all(wer([spoken[line[0]]], [line[3:]]) <= 0.06 for line in lines)
-    result = buffered(server, path, diarization="true", response_format="verbose_json").json()
+    result = server.transcribe(path, diarization="true", response_format="verbose_json").json()
     assert {word["channel"] for word in result["words"]} == {"L", "R"}
-    cues = buffered(server, path, diarization="true", response_format="srt").text
+    cues = server.transcribe(path, diarization="true", response_format="srt").text
     assert "\nL: He began" in cues and "\nR: The horizon" in cues
 
 
@@ -118,9 +110,9 @@ def test_the_same_on_both_channels_and_nothing_on_one(server: Server, jfk: Path,
     samples = audio.decode(jfk)
     path = tmp_path / "one.flac"
     path.write_bytes(audio.encode(np.stack([samples, np.zeros_like(samples)]), 16_000, "flac", "flac", "stereo"))
-    result = buffered(server, path, response_format="diarized_json").json()
+    result = server.transcribe(path, response_format="diarized_json").json()
     assert {segment["speaker"] for segment in result["segments"]} == {"L"}
-    assert wer([JFK], [result["text"]]) <= 0.1
+    assert wer([JFK_TEXT], [result["text"]]) <= 0.1
 
 
 def test_diarized_json_through_the_client(server: Server, dialogue: Path) -> None:
@@ -148,7 +140,7 @@ def test_two_channels_and_no_others(server: Server, tmp_path: Path, fields: dict
     for channels, layout in ((1, "mono"), (6, "5.1")):
         path = tmp_path / f"{channels}.flac"
         path.write_bytes(audio.encode(np.stack([audio.tone(2)] * channels), 16_000, "flac", "flac", layout))
-        response = buffered(server, path, stream=streamed, **fields)
+        response = server.transcribe(path, stream=streamed, **fields)
         assert response.status_code == 400
         assert f"{channels} channel" in response.json()["detail"]
         assert response.json()["error"]["param"] == "diarization"
@@ -163,11 +155,11 @@ def test_through_the_client(server: Server, jfk: Path) -> None:
     assert done.type == "transcript.text.done"
     assert all(part.type == "transcript.text.delta" for part in parts)
     assert "".join(part.delta for part in parts) == done.text  # type: ignore[union-attr]
-    assert wer([JFK], [done.text]) <= 0.1
+    assert wer([JFK_TEXT], [done.text]) <= 0.1
 
 
 def test_a_long_file_comes_bit_by_bit(server: Server, dialogue: Path) -> None:
-    buffered(server, dialogue)  # the model is loaded before the clock runs
+    server.transcribe(dialogue)  # the model is loaded before the clock runs
     started = time.monotonic()
     with streaming(server, dialogue, response_format="text") as response:
         assert response.headers["content-type"].startswith("text/event-stream")
@@ -179,13 +171,13 @@ def test_a_long_file_comes_bit_by_bit(server: Server, dialogue: Path) -> None:
             times.append(time.monotonic() - started)
     assert deltas(made) == made[-1]["text"]
     assert made[-1]["usage"]["seconds"] > 60
-    assert wer([(JFK + FOX) * ROUNDS], [made[-1]["text"]]) <= 0.1
+    assert wer([(JFK_TEXT + FOX) * ROUNDS], [made[-1]["text"]]) <= 0.1
     assert len(made) > 2
 
 
 def test_verbose_json_ends_with_its_fields(server: Server, jfk: Path) -> None:
     done = stream(server, jfk, response_format="verbose_json")[-1]
-    whole = buffered(server, jfk, response_format="verbose_json").json()
+    whole = server.transcribe(jfk, response_format="verbose_json").json()
     assert done == {"type": "transcript.text.done", "usage": done["usage"], **whole}
 
 
@@ -194,7 +186,7 @@ def test_turns_are_streamed_in_order(server: Server, dialogue: Path) -> None:
     lines = deltas(made).splitlines()
     assert deltas(made) == made[-1]["text"]
     assert [line[:3] for line in lines] == ["L: ", "R: "] * ROUNDS
-    assert sum(wer([JFK if line[0] == "L" else FOX], [line[3:]]) for line in lines) / len(lines) <= 0.1
+    assert sum(wer([JFK_TEXT if line[0] == "L" else FOX], [line[3:]]) for line in lines) / len(lines) <= 0.1
 
 
 def test_diarized_segments_are_streamed_in_order(server: Server, dialogue: Path) -> None:
@@ -211,7 +203,7 @@ def test_diarized_segments_are_streamed_in_order(server: Server, dialogue: Path)
     assert "".join(part.delta for part in parts) == done.text
     starts = [segment.start for segment in segments]
     assert starts == sorted(starts)
-    for speaker, text in (("Ann", JFK), ("R", FOX)):
+    for speaker, text in (("Ann", JFK_TEXT), ("R", FOX)):
         own = [segment for segment in segments if segment.speaker == speaker]
         assert wer([text * ROUNDS], [" ".join(segment.text for segment in own)]) <= 0.1
         assert all(a.end <= b.start for a, b in pairwise(own))
@@ -223,7 +215,7 @@ def test_what_cannot_be_streamed_is_an_ordinary_answer(server: Server, jfk: Path
     with pytest.raises(openai.BadRequestError) as caught:
         server.openai().audio.transcriptions.create(model=MODEL, file=garbage, stream=True)
     assert caught.value.param == "file"
-    response = buffered(server, jfk, stream="true", response_format="srt")
+    response = server.transcribe(jfk, stream="true", response_format="srt")
     assert (response.status_code, response.json()["error"]["param"]) == (400, "response_format")
     assert list((server.data / "uploads").iterdir()) == []
 
@@ -235,14 +227,14 @@ def test_silence_is_one_event(server: Server, tmp_path: Path) -> None:
     assert (done["text"], done["usage"]["seconds"]) == ("", 3.0)
 
 
-def test_hanging_up_frees_the_place(server: Server, minutes: Path) -> None:
-    for wait_for_a_word in (False, True):
-        with streaming(server, minutes) as response:
+def test_hanging_up_frees_the_place(server: Server, dialogue: Path, minutes: Path) -> None:
+    for path, wait_for_a_word in ((dialogue, False), (minutes, True)):
+        with streaming(server, path) as response:
             made = events(response)
             if wait_for_a_word:
                 assert next(made)["delta"]
-                assert loaded(server)[MODEL]["active_requests"] == 1
-        wait_until(lambda: loaded(server)[MODEL]["active_requests"] == 0, 10, "the place is free")
+                assert server.loaded()[MODEL]["active_requests"] == 1
+        wait_until(lambda: server.loaded()[MODEL]["active_requests"] == 0, 60, "the place is free")
         assert list((server.data / "uploads").iterdir()) == []
 
 
@@ -258,10 +250,9 @@ def kill_engine(server: Server) -> None:
     os.kill(server.engine_pid(f"{MODEL}.engine"), signal.SIGKILL)
 
 
-def test_a_killed_engine_costs_no_word(start_server: Callable[..., Server], minutes: Path) -> None:
-    server = start_server(PRELOAD=MODEL)
+def test_a_killed_engine_costs_no_word(server: Server, minutes: Path) -> None:
     made: list[dict[str, Any]] = []
-    with streaming(server, minutes) as response:
+    with streaming(server, minutes, response_format="verbose_json") as response:
         for event in events(response):
             if not made:
                 kill_engine(server)
@@ -269,12 +260,13 @@ def test_a_killed_engine_costs_no_word(start_server: Callable[..., Server], minu
     assert made[-1]["type"] == "transcript.text.done", made[-1]
     assert deltas(made) == made[-1]["text"]
     assert "replacing dead engine" in server.log()
-    # Chunks that are batched anew are rounded anew, and so now and then is a word; a lost chunk would be 27 s of them.
-    assert wer([buffered(server, minutes).json()["text"]], [made[-1]["text"]]) <= 0.02
+    # A chunk that is lost would be 27 s without a word.
+    words = made[-1]["words"]
+    spoken = [0.0, *(time for word in words for time in (word["start"], word["end"])), made[-1]["duration"]]
+    assert max(later - earlier for earlier, later in pairwise(spoken)) < 20
 
 
-def test_an_engine_that_dies_twice_is_the_last_event(start_server: Callable[..., Server], minutes: Path) -> None:
-    server = start_server(PRELOAD=MODEL)
+def test_an_engine_that_dies_twice_is_the_last_event(server: Server, minutes: Path, jfk: Path) -> None:
     with streaming(server, minutes) as response:
         made = events(response)
         assert next(made)["type"] == "transcript.text.delta"
@@ -283,7 +275,7 @@ def test_an_engine_that_dies_twice_is_the_last_event(start_server: Callable[...,
 
         def replaced() -> bool:
             with contextlib.suppress(LookupError):
-                return server.engine_pid(f"{MODEL}.engine") != first and loaded(server)[MODEL]["active_requests"] == 1
+                return server.engine_pid(f"{MODEL}.engine") != first and server.loaded()[MODEL]["active_requests"] == 1
             return False
 
         wait_until(replaced, 60, "another engine")
@@ -293,4 +285,4 @@ def test_an_engine_that_dies_twice_is_the_last_event(start_server: Callable[...,
     assert response.status_code == 200
     assert last["error"]["code"] == "engine_died"
     assert last["detail"] == last["error"]["message"]
-    assert server.openai().audio.transcriptions.create(model=MODEL, file=minutes.parent / "minutes.flac").text
+    assert server.transcribe(jfk).json()["text"]

@@ -14,12 +14,14 @@ import httpx
 import numpy as np
 import openai
 import pytest
+from talkies.settings import PROJECT
 
-from tests import audio
-from tests.conftest import Server
-from tests.words import normalize, transcripts, wer
+from harness import audio
+from harness.server import Server
+from harness.words import normalize, transcripts, wer
 
 MODEL = "whisper-base"
+CLIPS = PROJECT / "tests" / "data" / "librispeech"
 SENTENCE = "ask not what your country can do for you"
 
 
@@ -96,6 +98,12 @@ def test_subtitles(server: Server, jfk: Path, format: str) -> None:
     assert text.startswith("1\n" if format == "srt" else "WEBVTT\n")
 
 
+def test_the_words_of_five_recordings(server: Server) -> None:
+    """The guard that needs no larger audio set: 70 words, of which the same weights in-process miss 13 too."""
+    files = transcripts(CLIPS, "")
+    assert wer([text for _, _, text in files], _all(server, files, workers=1)) <= 0.22
+
+
 def test_english_word_error_rate(server: Server, shared_audio: Path) -> None:
     files = transcripts(shared_audio, "librispeech")
     assert len(files) == 40
@@ -163,8 +171,8 @@ def test_silence_in_every_format(server: Server) -> None:
     assert post(server, silence, response_format="verbose_json").json()["duration"] == pytest.approx(3, abs=0.01)
 
 
-def test_concurrent_clips_are_batched_and_not_mixed_up(server: Server, shared_audio: Path) -> None:
-    files = transcripts(shared_audio, "librispeech")[:8]
+def test_concurrent_clips_are_batched_and_not_mixed_up(server: Server) -> None:
+    files = transcripts(CLIPS, "")
     post(server, files[0][0].read_bytes())  # the model is loaded before the statistics are read
     before = _engine_counts(server)
     texts = _all(server, files)
@@ -172,8 +180,8 @@ def test_concurrent_clips_are_batched_and_not_mixed_up(server: Server, shared_au
         others = [wer([other], [text]) for _, _, other in files if other != reference]
         assert wer([reference], [text]) < min(others)
     executions, inferences = (now - then for now, then in zip(_engine_counts(server), before, strict=True))
-    assert inferences == 8
-    assert executions < 8
+    assert inferences == len(files)
+    assert executions < len(files)
 
 
 def _engine_counts(server: Server) -> tuple[float, float]:
@@ -324,9 +332,9 @@ def test_lists_in_both_spellings(server: Server, jfk: Path) -> None:
     assert SENTENCE in normalize(result.text)
     assert result.words and result.segments
     for name in ("languages", "languages[]"):
-        response = post(server, jfk.read_bytes(), **{name: ["en", "xx"]})
+        response = post(server, jfk.read_bytes(), **dict[str, Any]({name: ["en", "xx"]}))
         assert (response.status_code, response.json()["error"]["param"]) == (400, "languages")
-    response = post(server, jfk.read_bytes(), **{"languages[]": ["de"]}, response_format="verbose_json")
+    response = post(server, jfk.read_bytes(), **dict[str, Any]({"languages[]": ["de"]}), response_format="verbose_json")
     assert response.json()["language"] == "de"
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Server
-from tests.words import normalize, transcripts
+from harness.server import Server
+from harness.words import normalize, transcripts
 
 # OpenAI's client calls the whole endpoint deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from talkies import weights
 from talkies.registry import Registry
-from talkies.settings import Settings
+from talkies.settings import PROJECT, Settings
+from talkies.setup import weights
 
-from tests.conftest import PROJECT, Server, home, running_server
-from tests.models import cache
+from harness.models import cache
+from harness.server import Server, default_home, running
 
 SAYS = {
     "whisper-large-v3": "The quick brown fox jumps over the lazy dog.",
@@ -21,7 +21,7 @@ SAYS = {
 
 
 @pytest.fixture(scope="module")
-def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def large(prepared: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server with the shipped entries of both, each on a model of its own."""
     data = tmp_path_factory.mktemp("whisper")
     entries = json.loads((PROJECT / "models.json").read_text())["models"]
@@ -30,12 +30,14 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         folder, text = data / "made" / slug, data / f"{slug}.txt"
         folder.mkdir(parents=True)
         text.write_text(f" {SAYS[slug]}")
-        cache.run(home(), "whisper", "make_whisper.py", [folder, home() / "models" / "whisper-base", text])
+        cache.run(
+            default_home(), "whisper", "make_whisper.py", [folder, default_home() / "models" / "whisper-base", text]
+        )
         entry["sources"] = [{"path": str(folder)}]
     (data / "models.json").write_text(json.dumps({"models": entries}))
     for model in Registry.load(data / "models.json").values():
         weights.pull(Settings(data_dir=data), model)
-    with running_server(data, MODELS_FILE=str(data / "models.json")) as server:
+    with running(data, MODELS_FILE=str(data / "models.json")) as server:
         yield server
 
 

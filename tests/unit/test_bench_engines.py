@@ -1,4 +1,4 @@
-"""The bench of the engines: its refusal without a GPU, how it reads a GPU's memory, and its table."""
+"""The bench of the engines: its refusal without a GPU, and how it reads a GPU's memory."""
 
 from __future__ import annotations
 
@@ -31,12 +31,3 @@ def test_the_memory_is_that_of_the_gpu_in_use(
 def test_an_unknown_model_is_named(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="There is no model 'nobody'"):
         engines.measure_engines(Settings(data_dir=tmp_path), ["nobody"], gpu=False, tiny=True)
-
-
-def test_rows_have_a_cell_for_every_column_and_reasons_stand_in_the_third() -> None:
-    figures = engines.Figures(1.5, 0.25, 0.125, 270, 400.6, 271, 130, gone=False)
-    measured = engines._line(["a", "whisper", "real", *engines._cells(figures)])
-    assert measured == "| a | whisper | real | 1.50 | 0.25 | 0.12 | 270 | 401 | 271 | 130 | STILL THERE |"
-    refused = engines._line(["b", "nobody's", "it has no weights"])
-    assert refused.startswith("| b | nobody's | it has no weights |")
-    assert measured.count("|") == refused.count("|") == len(engines.COLUMNS) + 1

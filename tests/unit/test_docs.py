@@ -12,7 +12,7 @@ from talkies.metrics import Metrics
 from talkies.registry import Model
 from talkies.settings import PROJECT, Settings
 
-from tests.unit.facade import facade
+from harness.facade import facade
 
 PAGES = [PROJECT / "README.md", PROJECT / "CHANGELOG.md", *sorted((PROJECT / "docs").glob("*.md"))]
 

@@ -6,12 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
-from talkies import environments, families
+from talkies import families
+from talkies.engines.repository import render
 from talkies.errors import StartupError
 from talkies.families import MODEL_REPOSITORY, Modality
 from talkies.registry import HubSource, Registry
-from talkies.render import render
 from talkies.settings import Settings
+from talkies.setup import environments
 
 FACTS = 'modality = "asr"\nfiles = ["*.bin"]\nrequired = []\nlanguages = ["en"]\n'
 
@@ -19,7 +20,6 @@ FACTS = 'modality = "asr"\nfiles = ["*.bin"]\nrequired = []\nlanguages = ["en"]\
 def engine(folder: Path, facts: str = FACTS) -> Path:
     (folder / "1").mkdir(parents=True)
     (folder / "1" / "model.py").touch()
-    (folder / "config.pbtxt").write_text('backend: "python"')
     (folder / "family.toml").write_text(facts)
     return folder
 
@@ -38,6 +38,11 @@ def test_the_shipped_engines() -> None:
     assert {name for name, family in shipped.items() if not family.timestamps} == {"canary_salm"}
     assert {name for name, family in shipped.items() if family.clones} == {"qwen3_tts"}
     assert {name for name, family in shipped.items() if family.repeats} == {"kokoro"}
+    assert {name for name, family in shipped.items() if family.slow_on_cpu} == {"qwen3_tts"}
+    assert {name: family.sample_rate for name, family in shipped.items() if family.sample_rate} == {
+        "kokoro": 24_000,
+        "qwen3_tts": 24_000,
+    }
     assert all((MODEL_REPOSITORY / family.environment / "requirements.txt").is_file() for family in shipped.values())
 
 
@@ -81,6 +86,9 @@ def test_no_engine_takes_the_place_of_a_shipped_folder(tmp_path: Path, name: str
         (FACTS.replace('["en"]', "[]"), "languages: .*at least 1"),
         (FACTS.replace("required = []\n", ""), "required: Field required"),
         (FACTS + "colour = 1\n", "colour: Unexpected keyword argument"),
+        (FACTS + "sample_rate = 24000\n", "an ASR engine has no sample_rate"),
+        (FACTS.replace("asr", "tts"), "a TTS engine has a sample_rate of 8000"),
+        (FACTS.replace("asr", "tts") + "sample_rate = 24\n", "a TTS engine has a sample_rate of 8000"),
     ],
 )
 def test_what_is_wrong_with_an_engine_is_one_sentence(tmp_path: Path, facts: str, sentence: str) -> None:
@@ -92,8 +100,8 @@ def test_what_is_wrong_with_an_engine_is_one_sentence(tmp_path: Path, facts: str
 
 
 def test_a_folder_without_the_engine_is_said_to_lack_it(tmp_path: Path) -> None:
-    (engine(tmp_path / "mine") / "config.pbtxt").unlink()
-    with pytest.raises(StartupError, match=r"mine lacks config\.pbtxt\.$"):
+    (engine(tmp_path / "mine") / "1" / "model.py").unlink()
+    with pytest.raises(StartupError, match=r"mine lacks 1/model\.py\.$"):
         families.load(tmp_path)
 
 

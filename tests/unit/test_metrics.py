@@ -10,7 +10,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from talkies import metrics
 
-from tests.unit.facade import Facade, facade
+from harness.facade import Facade, facade
 
 SPEECH = {"model": "kokoro-82m", "input": "Hello."}
 

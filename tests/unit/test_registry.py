@@ -114,11 +114,25 @@ def test_openai_names_stand_for_the_defaults_and_never_shadow_a_slug(tmp_path: P
 
 
 def test_an_unknown_model_is_answered_with_the_slugs(tmp_path: Path) -> None:
-    registry = load(tmp_path, {"w": WHISPER}, default_asr="gone")
-    for name in ("nope", "whisper-1", ""):
+    registry = load(tmp_path, {"w": WHISPER})
+    for name in ("nope", "tts-1", ""):
         with pytest.raises(ModelNotFound, match="the models are w") as caught:
             registry.find(name)
         assert caught.value.param == "model"
+
+
+def test_the_first_of_each_kind_is_the_default(tmp_path: Path) -> None:
+    models = {"k": {"executor": "kokoro", "repo": "a/b"}, "v": WHISPER, "w": WHISPER}
+    registry = load(tmp_path, models)
+    assert registry.find("whisper-1").slug == "v" and registry.find("tts-1").slug == "k"
+    assert load(tmp_path, models, enabled=("w",)).find("whisper-1").slug == "w"
+
+
+@pytest.mark.parametrize("slug", ["gone", "k"])
+def test_a_default_that_is_not_served_is_one_sentence(tmp_path: Path, slug: str) -> None:
+    models = {"k": {"executor": "kokoro", "repo": "a/b"}, "w": WHISPER}
+    with pytest.raises(StartupError, match=f"TALKIES_DEFAULT_ASR_MODEL is {slug}, .*asr models that are served: w"):
+        load(tmp_path, models, default_asr=slug)
 
 
 def test_a_missing_file_is_one_sentence(tmp_path: Path) -> None:

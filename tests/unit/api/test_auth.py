@@ -11,8 +11,7 @@ import structlog
 from talkies import serve
 from talkies.settings import Settings
 
-from tests.unit.facade import facade
-from tests.unit.test_http import assert_error
+from harness.facade import assert_error, facade
 
 TOKENS = "first-token,zweites-Wort-ü"
 GOOD = {"authorization": "Bearer first-token"}
@@ -52,10 +51,10 @@ async def test_refused(tmp_path: Path, given: bytes | None) -> None:
             ("GET", "/docs"),
             ("GET", "/openapi.json"),
             ("GET", "/no/such/path"),
-            ("GET", "/healthz/"),
+            ("GET", "/v1/models/"),
             ("BREW", "/v1/models"),
         ):
-            response = await api.client.request(method, path, headers=headers)  # type: ignore[arg-type]
+            response = await api.client.request(method, path, headers=headers)
             assert_error(response, 401, code="invalid_api_key")
             assert response.headers["www-authenticate"] == "Bearer"
 
@@ -65,9 +64,18 @@ async def test_refused(tmp_path: Path, given: bytes | None) -> None:
 )
 async def test_let_in(tmp_path: Path, given: bytes) -> None:
     async with facade(tmp_path, auth_token=TOKENS) as api:
-        response = await api.client.get("/v1/models", headers={b"authorization": given})  # type: ignore[dict-item]
+        response = await api.client.get("/v1/models", headers={b"authorization": given})
         assert response.status_code == 200
-        assert_error(await api.client.get("/nothing", headers={b"authorization": given}), 404)  # type: ignore[dict-item]
+        assert_error(await api.client.get("/nothing", headers={b"authorization": given}), 404)
+
+
+@pytest.mark.parametrize("name", ["api-key", "x-api-key", "X-API-Key"])
+async def test_other_headers_for_a_key(tmp_path: Path, name: str) -> None:
+    async with facade(tmp_path, auth_token=TOKENS) as api:
+        assert (await api.client.get("/v1/models", headers={name: "first-token"})).status_code == 200
+        assert (await api.client.get("/v1/models", headers={name: "second"})).status_code == 401
+        both = {name: "first-token", "authorization": "Bearer wrong"}
+        assert (await api.client.get("/v1/models", headers=both)).status_code == 401
 
 
 async def test_two_headers_are_refused(tmp_path: Path) -> None:
@@ -85,7 +93,7 @@ async def test_open_to_everyone(tmp_path: Path) -> None:
 
 async def test_public_lists(tmp_path: Path) -> None:
     async with facade(tmp_path, auth_token=TOKENS, public_lists=True) as api:
-        for path in ("/v1/models", "/v1/models/kokoro-82m", "/v1/audio/voices"):
+        for path in ("/v1/models", "/v1/models/kokoro-82m", "/v1/audio/voices", "/v1/audio/models"):
             assert (await api.client.get(path)).status_code == 200
         assert (await api.client.post("/v1/models")).status_code == 401
         assert (await api.client.get("/v1/modelsx")).status_code == 401
@@ -204,15 +212,25 @@ async def test_other_origins(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("host", "token", "warnings"),
+    ("host", "strange"),
     [
-        ("127.0.0.1", "", 0), ("127.9.9.9", "", 0), ("::1", "", 0), ("localhost", "", 0),
-        ("0.0.0.0", "", 2), ("::", "", 2), ("192.168.1.5", "", 2), ("speech.example", "", 2),
-        ("0.0.0.0", "secret", 1),
+        ("127.0.0.1", False), ("127.9.9.9", False), ("::1", False), ("localhost", False),
+        ("0.0.0.0", True), ("::", True), ("192.168.1.5", True), ("speech.example", True),
     ],
 )  # fmt: skip
-def test_warning_at_start(tmp_path: Path, host: str, token: str, warnings: int) -> None:
+@pytest.mark.parametrize("secret", ["", "secret"])
+@pytest.mark.parametrize(("place", "key"), [("host", "auth_token"), ("grpc_host", "grpc_key")])
+def test_warning_at_start(tmp_path: Path, host: str, strange: bool, place: str, key: str, secret: str) -> None:
     with structlog.testing.capture_logs() as lines:
-        serve._warn_of_strangers(Settings.load(data_dir=tmp_path, host=host, auth_token=token))
-    assert [line["log_level"] for line in lines] == ["warning"] * warnings
-    assert "secret" not in str(lines)
+        serve._warn_of_strangers(Settings.load(data_dir=tmp_path, **{place: host, key: secret}))
+    assert [line["log_level"] for line in lines] == ["warning"] * (strange and not secret)
+    assert all(f"TALKIES_{key.upper()}" in line["event"] for line in lines)
+
+
+@pytest.mark.parametrize(("user", "container", "warned"), [(0, "", True), (0, "/", False), (1000, "", False)])
+def test_warning_of_root(monkeypatch: pytest.MonkeyPatch, user: int, container: str, warned: bool) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: user)
+    monkeypatch.setattr(serve, "_CONTAINER", (container,))
+    with structlog.testing.capture_logs() as lines:
+        serve._warn_of_root()
+    assert bool(lines) == warned

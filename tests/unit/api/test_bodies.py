@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
@@ -11,10 +13,12 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from starlette.requests import ClientDisconnect, Request
-from talkies.errors import BadRequest, TalkiesError, TooLarge
-from talkies.uploads import Form, receive_form, validate
+from talkies.api import forms
+from talkies.api.bodies import receive_form, receive_json, receive_stream, validate
+from talkies.api.forms import Form
+from talkies.errors import BadRequest, OutOfSpace, TalkiesError, TooLarge
 
 BOUNDARY = "b0undary"
 CAP = 10_000
@@ -63,7 +67,7 @@ async def received(sent: Sent, folder: Path) -> tuple[Form, bytes | None]:
         assert list(folder.iterdir()) == []
 
 
-async def refused(folder: Path, body: bytes, error: type[TalkiesError] = BadRequest, **headers: str) -> TalkiesError:
+async def refused(folder: Path, body: bytes, error: type[TalkiesError] = BadRequest, **headers: Any) -> TalkiesError:
     with pytest.raises(error) as caught:
         await received(Sent([body], **headers), folder)
     return caught.value
@@ -186,7 +190,7 @@ async def test_unsound_forms(tmp_path: Path, body: bytes, param: str | None) -> 
 @pytest.mark.parametrize(
     "content_type",
     [
-        "application/json",
+        "application/octet-stream",
         "multipart/form-data",
         "multipart/mixed; boundary=x",
         "multipart/form-data; boundary=" + "x" * 300,
@@ -224,3 +228,83 @@ async def test_voices_of_known_speakers_are_read_past(tmp_path: Path, name: str)
     )
     assert (got.fields, content) == ({}, b"a")
     await refused(tmp_path, form(*voices, *voices), TooLarge)
+
+
+@pytest.mark.parametrize("size", [1, CAP])  # a small file is only written when it is closed
+async def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    monkeypatch.setattr(Path, "open", lambda path, mode: open("/dev/full", "wb"))  # noqa: PTH123, SIM115
+    with pytest.raises(OutOfSpace):
+        await received(Sent([form(part("file", b"x" * size, "a.wav"))]), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_who_is_cancelled_while_the_file_is_opened_leaves_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, opening, opened = Path.open, threading.Event(), threading.Event()
+
+    def slow(path: Path, mode: str) -> Any:
+        opening.set()
+        time.sleep(0.1)
+        file = real(path, mode)
+        opened.set()
+        return file
+
+    monkeypatch.setattr(Path, "open", slow)
+    receiving = asyncio.create_task(received(Sent([form(part("file", b"x", "a.wav"))]), tmp_path))
+    await asyncio.to_thread(opening.wait, 20)
+    receiving.cancel()
+    await asyncio.wait({receiving})
+    await asyncio.to_thread(opened.wait, 20)
+    assert list(tmp_path.iterdir()) == []
+
+
+class Spoken(BaseModel):
+    """Says in which thread it was made."""
+
+    input: str
+    thread: int = Field(default_factory=threading.get_ident)
+
+
+@pytest.mark.parametrize(("size", "beside"), [(100, False), (1 << 20, True)])
+async def test_a_large_json_is_parsed_beside_the_loop(size: int, beside: bool) -> None:
+    body = b'{"input": "' + b"a" * size + b'"}'
+    made = await receive_json(Sent(pieces(body, range(0, size, 999))).request, Spoken)
+    assert len(made.input) == size
+    assert (made.thread != threading.get_ident()) is beside
+
+
+@pytest.mark.parametrize("unit", [b"1,", b'{"a":', b"["])
+async def test_a_json_of_many_values_is_no_request(unit: bytes) -> None:
+    body = b'{"input": "Hi.", "x": [' + unit * 70_000
+    sent = Sent([body[i : i + 10_000] for i in range(0, len(body), 10_000)])
+    with pytest.raises(BadRequest, match="outside of its strings"):
+        await receive_json(sent.request, Spoken)
+    assert sent.left == []  # its client listens when it has sent all
+
+
+@pytest.mark.parametrize("field", [b"a", b"a=1", b"", b"a=%41"])
+@pytest.mark.parametrize("count", [101, 400_000])
+async def test_an_url_encoded_form_has_as_few_fields_as_another(
+    tmp_path: Path, field: bytes, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forms, "parse_qsl", lambda *_, **__: pytest.fail("it was parsed"))
+    body = b"&".join([field] * count)
+    await refused(tmp_path, body[: 2 << 20], content_type="application/x-www-form-urlencoded")
+
+
+@pytest.mark.parametrize("value", [b"x" * 65_537, "ä".encode() * 40_000, b"%41" * 65_537])
+async def test_a_field_of_an_url_encoded_form_is_no_longer_than_another(tmp_path: Path, value: bytes) -> None:
+    error = await refused(tmp_path, b"prompt=" + value, content_type="application/x-www-form-urlencoded")
+    assert error.param == "prompt"
+
+
+async def test_an_url_encoded_form_has_an_end(tmp_path: Path) -> None:
+    await refused(tmp_path, bytes((2 << 20) + 1), TooLarge, content_type="application/x-www-form-urlencoded")
+
+
+async def test_small_pieces_are_handed_on_together() -> None:
+    sent = Sent([b"x"] * 100_000)
+    async with receive_stream(sent.request, 100_000) as stream:
+        sizes = [len(piece) async for piece in stream]
+    assert sum(sizes) == 100_000 and len(sizes) <= 7

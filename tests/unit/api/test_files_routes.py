@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.unit.facade import Facade, facade
+from harness.facade import Facade, facade
 
 CAP = 200_000
 URL = "/v1/files/"
@@ -164,7 +164,7 @@ async def test_a_file_that_is_replaced_while_it_is_sent(api: Facade) -> None:
     async def receive() -> Any:
         await asyncio.sleep(60)
 
-    scope = {"type": "http", "method": "GET", "path": URL + "big", "headers": [], "query_string": b""}
+    scope: dict[str, Any] = {"type": "http", "method": "GET", "path": URL + "big", "headers": [], "query_string": b""}
     scope |= {"asgi": {"spec_version": "2.4"}, "http_version": "1.1", "scheme": "http", "server": ("x", 80)}
     await api.app(scope, receive, send)
     assert replaced.is_set()

@@ -13,10 +13,11 @@ from typing import Any
 import httpx
 import pytest
 import structlog
-from talkies import logs, mcp
+from talkies.api import request_log
+from talkies.api.mcp import endpoint
 from talkies.errors import EngineFailed
 
-from tests.unit.facade import Facade, facade
+from harness.facade import Facade, assert_error, facade
 
 PATHS = ("/v1/mcp", "/v1/mcp/")
 ACCEPT = {"accept": "application/json, text/event-stream"}
@@ -73,17 +74,56 @@ async def test_the_tools_and_their_arguments(tmp_path: Path, path: str) -> None:
     assert arguments == {
         "list_models": set(),
         "transcribe": {"file_path", "model", "language", "response_format", "diarization"},
+        "list_voices": set(),
+        "speak": {"input", "path", "voice", "model", "speed"},
         "list_files": set(),
         "put_file": {"path", "content_base64"},
         "get_file": {"path"},
         "delete_file": {"path"},
     }
     required = {tool["name"]: tool["inputSchema"].get("required", []) for tool in tools}
-    assert required["transcribe"] == ["file_path", "model"]
+    assert required["transcribe"] == ["file_path"]
     hints = {tool["name"]: tool["annotations"] for tool in tools}
-    assert [name for name, hint in hints.items() if hint["readOnlyHint"]] == ["list_models", "list_files", "get_file"]
-    assert [name for name, hint in hints.items() if hint.get("destructiveHint")] == ["put_file", "delete_file"]
+    assert [name for name, hint in hints.items() if hint["readOnlyHint"]] == [
+        "list_models",
+        "list_voices",
+        "list_files",
+        "get_file",
+    ]
+    assert [name for name, hint in hints.items() if hint.get("destructiveHint")] == ["speak", "put_file", "delete_file"]
     assert all(tool["description"] for tool in tools)
+
+
+async def test_speech_is_staged(tmp_path: Path) -> None:
+    async with agent(tmp_path) as api:
+        voices = (await call(api, "list_voices"))["structuredContent"]["voices"]
+        assert {"voice": "bm_fable", "model": "kokoro-82m", "default": False} in voices
+        staged = (await call(api, "speak", input="Hello.", path="said/hello.wav", voice="bm_fable"))[
+            "structuredContent"
+        ]
+        assert staged["path"] == "said/hello.wav"
+        said = base64.b64decode(await text(api, "get_file", path="said/hello.wav"))
+        assert said.startswith(b"RIFF") and len(said) == staged["size"]
+        assert (api.synthesizer.calls[0]["model"], api.synthesizer.calls[0]["voice"]) == ("kokoro-82m", "bm_fable")
+        assert api.uploads == []
+        for wrong, word in (
+            ({"path": "said/hello.doc"}, "mp3, opus"),
+            ({"path": "../hello.wav"}, "path"),
+            ({"path": "a.wav", "voice": "nobody"}, "its voices are"),
+            ({"path": "a.wav", "model": "whisper-base"}, "list_voices"),
+            ({"path": "a.wav", "input": "  "}, "empty"),
+            ({"path": "a.wav", "speed": 9}, "speed"),
+        ):
+            assert word in await fault(api, "speak", **{"input": "Hello.", **wrong})
+
+
+async def test_a_model_need_not_be_named(tmp_path: Path) -> None:
+    async with agent(tmp_path) as api:
+        await call(api, "transcribe", file_path="talks/one.flac")
+        assert api.transcriber.calls[0]["model"] == "whisper-base"
+        await post(api, message("tools/list"))
+        counted = (await api.client.get("/metrics")).text
+    assert 'talkies_requests_total{method="POST",model="",route="/v1/mcp",status="200"}' in counted
 
 
 async def test_models_are_those_that_hear(tmp_path: Path) -> None:
@@ -139,7 +179,6 @@ async def test_null_counts_as_not_sent(tmp_path: Path) -> None:
         ({"model": "kokoro-82m"}, "kokoro-82m speaks"),
         ({"model": "tts-1"}, "kokoro-82m speaks"),
         ({"model": "whisper-9"}, "no model 'whisper-9'"),
-        ({"model": None}, "model: Field required"),
         ({"language": "xx"}, "no language 'xx'"),
         ({"response_format": "doc"}, "response_format: Input should be 'json', 'verbose_json', 'text', 'srt' or 'vtt'"),
         ({"file_path": "none.flac"}, "none.flac"),
@@ -157,8 +196,8 @@ async def test_what_is_asked_wrongly_is_said(tmp_path: Path, change: dict[str, A
 
 async def test_an_unknown_tool_is_a_protocol_error(tmp_path: Path) -> None:
     async with agent(tmp_path) as api:
-        error = answer(await post(api, message("tools/call", name="speak", arguments={})))["error"]
-    assert error == {"code": -32602, "message": "Unknown tool: speak"}
+        error = answer(await post(api, message("tools/call", name="sing", arguments={})))["error"]
+    assert error == {"code": -32602, "message": "Unknown tool: sing"}
 
 
 async def test_an_engines_fault_is_said(tmp_path: Path) -> None:
@@ -236,8 +275,9 @@ async def test_files_have_a_largest_size(tmp_path: Path) -> None:
 @pytest.mark.parametrize("sized", [True, False])
 async def test_messages_have_a_largest_size(tmp_path: Path, sized: bool) -> None:
     async def pieces() -> AsyncGenerator[bytes]:
+        yield b'"'
         while True:
-            yield b" " * 10_000
+            yield b"a" * 10_000
 
     content: Any = b" " * 100_000 if sized else pieces()
     async with agent(tmp_path, max_upload_bytes=1000) as api:
@@ -248,9 +288,9 @@ async def test_messages_have_a_largest_size(tmp_path: Path, sized: bool) -> None
 
 
 async def test_few_large_messages_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mcp, "_TURN_WAIT", 0.2)
-    monkeypatch.setattr(mcp, "_LARGE", 1000)
-    monkeypatch.setattr(mcp, "_LARGE_AT_ONCE", 1)
+    monkeypatch.setattr(endpoint, "_TURN_WAIT", 0.2)
+    monkeypatch.setattr(endpoint, "_LARGE", 1000)
+    monkeypatch.setattr(endpoint, "_LARGE_AT_ONCE", 1)
     (started, hold), body = (asyncio.Event(), asyncio.Event()), json.dumps(message("tools/list")).encode()
 
     async def slow() -> AsyncGenerator[bytes]:
@@ -321,7 +361,7 @@ async def test_versions_of_the_protocol(tmp_path: Path, version: str) -> None:
         assert result["serverInfo"]["name"] == "talkies" and result["instructions"]
         assert result["capabilities"].keys() <= {"tools", "experimental"}
         listed = await post(api, message("tools/list"), **{"mcp-protocol-version": version})
-        assert len(answer(listed)["result"]["tools"]) == 6
+        assert len(answer(listed)["result"]["tools"]) == 8
         client["protocolVersion"] = "2023-01-01"
         result = answer(await post(api, message("initialize", **client)))["result"]
         assert result["protocolVersion"] == "2025-11-25"
@@ -370,10 +410,18 @@ async def test_hanging_up_cancels_the_transcription(tmp_path: Path, version: str
         line = await hang_up(api, json.dumps(call).encode(), api.transcriber.started, **headers)
         await asyncio.sleep(0.05)
         assert api.transcriber.cancelled
-    assert (line["status"], line["model"]) == (logs.CLIENT_CLOSED_REQUEST, "whisper-base")
+    assert (line["status"], line["model"]) == (request_log.CLIENT_CLOSED_REQUEST, "whisper-base")
 
 
 async def test_hanging_up_before_the_messages_end(tmp_path: Path) -> None:
     async with agent(tmp_path) as api:
         line = await hang_up(api, b'{"jsonrpc": ', None)
-    assert line["status"] == logs.CLIENT_CLOSED_REQUEST
+    assert line["status"] == request_log.CLIENT_CLOSED_REQUEST
+
+
+@pytest.mark.parametrize("unit", ["1,", '{"a":', "[", '"k":1,'])
+async def test_a_message_of_many_values_is_refused_unparsed(tmp_path: Path, unit: str) -> None:
+    body = '{"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {"x": [' + unit * 70_000
+    async with agent(tmp_path) as api:
+        response = await api.client.post(PATHS[0], content=body, headers=ACCEPT | {"content-type": "application/json"})
+    assert_error(response, 400, "outside of its strings")

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 import structlog
-from talkies.encode import FORMATS
+from talkies.api import streams
 from talkies.errors import EngineDied, ModelUnavailable
-from talkies.routers import speech_stream
+from talkies.tts.encoder import FORMATS
 
-from tests.unit.facade import SPOKEN, Facade, facade
+from harness.facade import SPOKEN, Facade, facade
 
 
 @pytest.fixture
@@ -189,7 +189,7 @@ async def test_a_failure_later_is_an_error_event(api: Facade) -> None:
     await exchange.task
     delta, last = exchange.events
     assert base64.b64decode(delta["audio"]) == SPOKEN[:10_000]
-    assert set(last) == {"detail", "error"}
+    assert (set(last), last["type"]) == ({"type", "detail", "error"}, "error")
     assert last["error"] == {
         "message": "The model's process ended.",
         "type": "server_error",
@@ -206,17 +206,44 @@ async def test_a_failure_later_leaves_the_audio_unfinished(api: Facade) -> None:
         await exchange.task
     assert exchange.body == SPOKEN[:10_000]
     assert not exchange.complete
-    assert ("speech broke off", "engine_died") in [(line["event"], line.get("code")) for line in lines]
+    assert ("broke off", "engine_died") in [(line["event"], line.get("code")) for line in lines]
 
 
 @pytest.mark.parametrize("stream_format", ["audio", "sse"])
 async def test_a_bug_never_looks_like_an_end(api: Facade, stream_format: str) -> None:
     api.synthesizer.failure = RuntimeError("SECRET")
-    exchange = Exchange(api, fields={"stream_format": stream_format, "response_format": "pcm"})
-    with pytest.raises(ConnectionError):
+    with structlog.testing.capture_logs() as lines:
+        exchange = Exchange(api, fields={"stream_format": stream_format, "response_format": "pcm"})
         await exchange.task
-    assert not exchange.complete
+    if stream_format == "audio":
+        assert not exchange.complete
+    else:
+        assert exchange.events[-1]["type"] == "error"
+        assert exchange.events[-1]["error"]["code"] == "internal_error"
     assert b"SECRET" not in exchange.body
+    assert ("unhandled", "RuntimeError") in [(line["event"], line.get("error")) for line in lines]
+    assert "SECRET" not in str(lines)
+
+
+async def test_comments_keep_silent_events_open(api: Facade, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "_KEEP_ALIVE", 0.01)
+    api.synthesizer.hold = asyncio.Event()
+    exchange = Exchange(api, fields={"stream_format": "sse", "response_format": "pcm"})
+    await eventually(lambda: exchange.body.count(b": keep-alive\n\n") > 1 if exchange.sent else False)
+    api.synthesizer.hold.set()
+    await exchange.task
+    assert exchange.complete
+
+
+async def test_silent_audio_has_nothing_in_it_but_audio(api: Facade, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "_KEEP_ALIVE", 0.01)
+    api.synthesizer.hold = asyncio.Event()
+    exchange = Exchange(api, fields={"stream_format": "audio", "response_format": "pcm"})
+    await exchange.until(2)
+    await asyncio.sleep(0.05)
+    api.synthesizer.hold.set()
+    await exchange.task
+    assert exchange.body == SPOKEN
 
 
 async def test_a_hang_up_ends_the_speech(api: Facade) -> None:
@@ -231,12 +258,12 @@ async def test_a_hang_up_ends_the_speech(api: Facade) -> None:
 
 
 async def test_a_slow_reader_holds_back_no_more_than_the_bound(api: Facade, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(speech_stream, "_AHEAD", 5_000)
+    monkeypatch.setattr(streams, "_AHEAD", 5_000)
     made = 0
 
     async def speak(*_: Any, **__: Any) -> AsyncGenerator[bytes]:
         nonlocal made
-        for _ in range(20):
+        while made < 20:
             made += 1
             yield bytes(2_000)
 

@@ -14,17 +14,17 @@ import pytest
 import structlog
 from starlette.requests import ClientDisconnect
 from starlette.types import Message
-from talkies.errors import BadRequest, EngineDied, TalkiesError
+from talkies.api import streams
+from talkies.api.streams import Events, EventStream
+from talkies.asr.transcriber import Transcriber
+from talkies.asr.transcript import Transcript
+from talkies.engines.triton import ChunkAnswer
+from talkies.errors import BadRequest, EngineDied
 from talkies.registry import Registry
-from talkies.routers import events as routed
-from talkies.routers.events import EventStream
 from talkies.settings import PROJECT, Settings
-from talkies.transcribe import Transcriber
-from talkies.transcript import Chunk, Transcript
 from talkies_kit.wire import AsrOptions, Segment
 
-from tests.unit.facade import Facade, facade
-from tests.unit.test_http import TRANSCRIPTIONS, assert_error, hang_up, transcribe
+from harness.facade import TRANSCRIPTIONS, Facade, assert_error, facade
 
 USAGE = {"type": "duration", "seconds": 2.5}
 
@@ -41,7 +41,7 @@ def parse(body: str) -> list[dict[str, Any]]:
 
 
 async def streamed(api: Facade, **fields: Any) -> list[dict[str, Any]]:
-    response = await transcribe(api, stream="true", **fields)
+    response = await api.transcribe(stream="true", **fields)
     assert response.status_code == 200, response.text
     assert response.headers["content-type"].startswith("text/event-stream")
     assert response.headers["cache-control"] == "no-cache"
@@ -62,7 +62,7 @@ async def test_text_as_events(api: Facade, format: str) -> None:
 
 async def test_the_last_event_of_verbose_json_has_its_fields(api: Facade) -> None:
     done = (await streamed(api, response_format="verbose_json"))[-1]
-    whole = (await transcribe(api, response_format="verbose_json")).json()
+    whole = (await api.transcribe(response_format="verbose_json")).json()
     assert done == {"type": "transcript.text.done", "usage": USAGE, **whole}
 
 
@@ -72,26 +72,26 @@ async def test_turns_as_events(api: Facade) -> None:
 
 
 async def test_diarized_json_as_events(api: Facade) -> None:
-    fields = {"response_format": "diarized_json", "known_speaker_names[]": ["Jack", "Jill"]}
+    fields: dict[str, Any] = {"response_format": "diarized_json", "known_speaker_names[]": ["Jack", "Jill"]}
     delta, segment, done = await streamed(api, **fields)
     assert api.transcriber.calls[0]["diarize"]
     assert delta == {"type": "transcript.text.delta", "delta": "Ask not", "segment_id": segment["id"]}
     assert (segment["type"], segment["speaker"], segment["start"]) == ("transcript.text.segment", "Jack", 0.25)
     assert done == {"type": "transcript.text.done", "text": "Ask not", "usage": USAGE}
-    whole = (await transcribe(api, **fields)).json()
+    whole = (await api.transcribe(**fields)).json()
     assert whole["segments"] == [segment]
 
 
 async def test_subtitles_are_not_streamed(api: Facade) -> None:
-    response = await transcribe(api, stream="true", response_format="vtt")
+    response = await api.transcribe(stream="true", response_format="vtt")
     assert_error(response, 400, "vtt", "verbose_json", param="response_format")
 
 
 async def test_a_failure_before_the_first_chunk_is_an_ordinary_answer(api: Facade) -> None:
     api.transcriber.failure = BadRequest("The audio cannot be read.", param="file")
-    assert_error(await transcribe(api, stream="true"), 400, "cannot be read", param="file")
+    assert_error(await api.transcribe(stream="true"), 400, "cannot be read", param="file")
     api.transcriber.failure = RuntimeError("SECRET")
-    assert_error(await transcribe(api, stream="true"), 500, code="internal_error")
+    assert_error(await api.transcribe(stream="true"), 500, code="internal_error")
     assert api.uploads == []
 
 
@@ -104,6 +104,7 @@ async def test_a_failure_after_it_is_the_last_event(api: Facade, failure: Except
     with structlog.testing.capture_logs() as lines:
         delta, last = await streamed(api)
     assert delta["delta"] == "Ask not"
+    assert last["type"] == "error"
     assert last["detail"] == last["error"]["message"] == message
     assert set(last["error"]) == {"message", "type", "param", "code"}
     assert type(failure).__name__ in str(lines) and "SECRET" not in str(lines)
@@ -116,7 +117,7 @@ def upload(**fields: str) -> httpx.Request:
 
 async def test_hanging_up_before_the_first_chunk_ends_the_work(api: Facade) -> None:
     api.transcriber.hold = asyncio.Event()
-    (line,) = await hang_up(api, TRANSCRIPTIONS, upload(), api.transcriber.started)
+    (line,) = await api.hang_up(TRANSCRIPTIONS, upload(), api.transcriber.started)
     assert line["status"] == 499
     assert api.transcriber.cancelled
     assert api.uploads == []
@@ -150,13 +151,14 @@ class Connection:
     def body(self) -> bytes:
         return b"".join(message.get("body", b"") for message in self.sent)
 
-    def answer(self, events: routed.Events, held: AsyncExitStack | None = None) -> asyncio.Task[None]:
-        response = EventStream(events, held or AsyncExitStack())
+    def answer(self, events: Events, held: AsyncExitStack | None = None) -> asyncio.Task[None]:
+        response = EventStream(events, held=held)
         return asyncio.create_task(response({"type": "http"}, self.receive, self.send))
 
 
 async def test_hanging_up_in_the_middle_ends_the_work() -> None:
-    ended, closed = [], []
+    ended: list[bool] = []
+    closed: list[bool] = []
 
     async def events() -> AsyncGenerator[list[dict[str, Any]]]:
         try:
@@ -195,7 +197,7 @@ async def test_a_slow_reader_does_not_hold_the_work() -> None:
 
 
 async def test_comments_keep_a_silent_connection_open(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(routed, "_KEEP_ALIVE", 0.01)
+    monkeypatch.setattr(streams, "_KEEP_ALIVE", 0.01)
     go = asyncio.Event()
 
     async def events() -> AsyncGenerator[list[dict[str, Any]]]:
@@ -238,11 +240,11 @@ class Room:
 class Engine:
     """Answers one list of chunks and exceptions per run."""
 
-    def __init__(self, *runs: list[Chunk | Exception]) -> None:
+    def __init__(self, *runs: list[ChunkAnswer | Exception]) -> None:
         self.runs = list(runs)
         self.asked: list[dict[str, Any]] = []
 
-    async def transcribe(self, slug: str, path: Path, options: AsrOptions, **how: Any) -> AsyncGenerator[Chunk]:
+    async def transcribe(self, slug: str, path: Path, options: AsrOptions, **how: Any) -> AsyncGenerator[ChunkAnswer]:
         self.asked.append(how)
         for step in self.runs.pop(0):
             if isinstance(step, Exception):
@@ -250,9 +252,9 @@ class Engine:
             yield step
 
 
-def heard(index: int, text: str, *, run: str = "", channel: int = -1) -> Chunk:
+def heard(index: int, text: str, *, run: str = "", channel: int = -1) -> ChunkAnswer:
     start = 10.0 * index
-    return Chunk(index, channel, start, start + 10, "en", [Segment(start, start + 5, f" {text}{run}")])
+    return ChunkAnswer(index, channel, start, start + 10, "en", [Segment(start, start + 5, f" {text}{run}")])
 
 
 @pytest.fixture
@@ -278,7 +280,7 @@ async def run(
 
 async def test_a_second_run_goes_on_where_the_first_one_broke_off(path: Path) -> None:
     """Chunks 0 and 2 were made; the second run makes all of them anew, a little differently."""
-    first = [heard(0, "one"), heard(2, "three"), EngineDied("dead")]
+    first: list[ChunkAnswer | Exception] = [heard(0, "one"), heard(2, "three"), EngineDied("dead")]
     second = [heard(i, text, run="'") for i, text in enumerate(["one", "two", "three", "four"])]
     room = Room()
     texts, transcript = await run(Engine(first, [*second]), path, room=room)
@@ -323,5 +325,12 @@ async def test_both_channels_are_asked_for_in_one_request(path: Path) -> None:
     assert [how["channels"] for how in engine.asked] == ["split"]
 
 
-async def test_errors_have_one_body() -> None:
-    assert TalkiesError("x", param="y").body["error"]["param"] == "y"
+async def test_files_of_one_request_id_are_told_apart(path: Path) -> None:
+    """A proxy may send one id for many requests; the engine remembers the language of a file by its id."""
+    first = Engine([heard(0, "one"), EngineDied("dead")], [heard(0, "one")])
+    second = Engine([heard(0, "two")])
+    await run(first, path)
+    await run(second, path)
+    ids = [how["request_id"] for how in (*first.asked, *second.asked)]
+    assert ids[0] == ids[1] != ids[2]
+    assert all(id_.startswith("r.") for id_ in ids)

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from talkies import formats
-from talkies.errors import BadRequest
-from talkies.formats import Asked
-from talkies.transcript import Chunk, Transcript, TranscriptSegment, merge
+from talkies.asr import formats
+from talkies.asr.formats import Asked
+from talkies.asr.transcript import Transcript, TranscriptSegment, merge
+from talkies.engines.triton import ChunkAnswer
+from talkies.errors import BadRequest, choose
 from talkies_kit.wire import Segment, Word
 
 TEXT = st.lists(st.text(max_size=5) | st.sampled_from(["-->", "\n\n", "&", "&amp;", "<b>", "1\n"]), max_size=4).map(
@@ -21,22 +22,30 @@ TEXT = st.lists(st.text(max_size=5) | st.sampled_from(["-->", "\n\n", "&", "&amp
 )
 TRANSCRIPTS = st.lists(st.tuples(st.floats(0, 500_000), st.floats(0, 9), TEXT), max_size=8).map(
     lambda cues: merge(
-        [Chunk(0, -1, 0.0, 500_009.0, "en", [Segment(start, start + length, text) for start, length, text in cues])],
+        [
+            ChunkAnswer(
+                0, -1, 0.0, 500_009.0, "en", [Segment(start, start + length, text) for start, length, text in cues]
+            )
+        ],
         task="transcribe",
         language="en",
         diarized=False,
     )
 )
 JFK = merge(
-    [Chunk(0, -1, 0.0, 2.5, "en", [Segment(0.25, 1.5, " Ask not", (Word(" Ask", 0.25, 0.5), Word(" not", 0.5, 1.5)))])],
+    [
+        ChunkAnswer(
+            0, -1, 0.0, 2.5, "en", [Segment(0.25, 1.5, " Ask not", (Word(" Ask", 0.25, 0.5), Word(" not", 0.5, 1.5)))]
+        )
+    ],
     task="transcribe",
     language="en",
     diarized=False,
 )
 STEREO = merge(
     [
-        Chunk(0, 0, 0.0, 4.0, "en", [Segment(0, 1, " hi", (Word(" hi", 0, 1),))]),
-        Chunk(1, 1, 1.0, 4.0, "en", [Segment(1, 2, " you")]),
+        ChunkAnswer(0, 0, 0.0, 4.0, "en", [Segment(0, 1, " hi", (Word(" hi", 0, 1),))]),
+        ChunkAnswer(1, 1, 1.0, 4.0, "en", [Segment(1, 2, " you")]),
     ],
     task="transcribe",
     language="en",
@@ -45,7 +54,7 @@ STEREO = merge(
 
 
 def render(name: str, transcript: Transcript, **asked: Any) -> str:
-    return formats.find(name).render(transcript, Asked(**asked))
+    return formats.FORMATS[name].render(transcript, Asked(**asked))
 
 
 def one_line(text: str) -> str:
@@ -59,7 +68,7 @@ def clock(text: str) -> int:
 
 def parse_cues(text: str) -> list[tuple[int, int, str]]:
     """A strict reader: blocks between blank lines, an optional number, a time line, lines of text."""
-    cues = []
+    cues: list[tuple[int, int, str]] = []
     for block in text.strip("\n").split("\n\n") if text.strip("\n") else []:
         lines = block.split("\n")
         if lines[0].isdecimal():
@@ -156,7 +165,7 @@ def test_the_language_of_a_translation() -> None:
 
 
 def test_without_times_subtitles_are_one_cue() -> None:
-    chunks = [Chunk(0, -1, 0.0, 360_000.5, "en", [Segment(0, 0, "all of it")])]
+    chunks = [ChunkAnswer(0, -1, 0.0, 360_000.5, "en", [Segment(0, 0, "all of it")])]
     transcript = merge(chunks, task="transcribe", language="en", diarized=False, timestamps=False)
     assert render("srt", transcript) == "1\n00:00:00,000 --> 100:00:00,500\nall of it\n"
     verbose = json.loads(render("verbose_json", transcript))
@@ -164,7 +173,7 @@ def test_without_times_subtitles_are_one_cue() -> None:
 
 
 def test_silence_is_an_empty_transcript() -> None:
-    silence = merge([Chunk(-1, -1, 0, 3.0, "", [])], task="transcribe", language="", diarized=False)
+    silence = merge([ChunkAnswer(-1, -1, 0, 3.0, "", [])], task="transcribe", language="", diarized=False)
     assert {name: render(name, silence) for name in ("json", "text", "srt", "vtt")} == {
         "json": '{"text":""}',
         "text": "",
@@ -179,5 +188,5 @@ def test_only_verbose_json_asks_for_words() -> None:
 
 def test_an_unknown_format_is_refused_with_the_list() -> None:
     with pytest.raises(BadRequest, match="json, text, verbose_json, srt, vtt, diarized_json") as caught:
-        formats.find("docx")
+        choose(formats.FORMATS, "docx", "response_format")
     assert caught.value.param == "response_format"

@@ -7,23 +7,24 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from talkies import formats
+from talkies.asr import formats
+from talkies.asr.plan import Plan, TranscriptionFields, TranslationFields, plan_of
+from talkies.asr.transcript import merge
+from talkies.engines.triton import ChunkAnswer
 from talkies.errors import BadRequest, ModelNotFound
 from talkies.registry import Registry
 from talkies.settings import PROJECT
-from talkies.transcript import Chunk, merge
-from talkies.transcription import Plan, TranscriptionFields, TranslationFields, plan
 from talkies_kit.wire import Segment
 
 REGISTRY = Registry.load(PROJECT / "models.json", default_asr="whisper-base", default_tts="kokoro-82m")
 
 
 def planned(model: str = "whisper-base", **fields: Any) -> Plan:
-    return plan(REGISTRY, TranscriptionFields(model=model, **fields))
+    return plan_of(REGISTRY, TranscriptionFields(model=model, **fields))
 
 
 def translated(model: str = "whisper-base", **fields: Any) -> Plan:
-    return plan(REGISTRY, TranslationFields(model=model, **fields), task="translate")
+    return plan_of(REGISTRY, TranslationFields(model=model, **fields), task="translate")
 
 
 def test_defaults() -> None:
@@ -93,7 +94,7 @@ def test_an_unknown_model() -> None:
 def test_a_translation_is_into_english() -> None:
     made = translated(language="de", response_format="verbose_json")
     assert (made.options.task, made.options.language, made.options.target_language) == ("translate", "de", "en")
-    chunks = [Chunk(0, -1, 0, 2, "de", [Segment(0, 1, " Good morning")])]
+    chunks = [ChunkAnswer(0, -1, 0, 2, "de", [Segment(0, 1, " Good morning")])]
     body = json.loads(made.render(merge(chunks, task="translate", language="de", diarized=False)))
     assert (body["task"], body["language"], body["text"]) == ("translate", "english", "Good morning")
 
@@ -115,5 +116,5 @@ def test_a_translation_has_no_speakers() -> None:
 @pytest.mark.parametrize("task", ["translate", "ast", "s2t_translation"])
 def test_a_slug_may_be_made_for_translation(task: str) -> None:
     model = replace(REGISTRY["canary-1b-flash"], default_source_lang="de", default_target_lang="fr", default_task=task)
-    options = plan(Registry([model]), TranscriptionFields(model="canary-1b-flash")).options
+    options = plan_of(Registry([model]), TranscriptionFields(model="canary-1b-flash")).options
     assert (options.task, options.language, options.target_language) == ("translate", "de", "fr")

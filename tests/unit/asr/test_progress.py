@@ -6,8 +6,9 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from talkies.progress import Piece, Progress
-from talkies.transcript import Chunk, merge
+from talkies.asr.progress import Progress, Update
+from talkies.asr.transcript import merge
+from talkies.engines.triton import ChunkAnswer
 from talkies_kit.wire import Segment, Word
 
 LONGEST, SETTLING = 28.0, 3.0
@@ -19,7 +20,7 @@ def seconds(low: float, high: float) -> st.SearchStrategy[float]:
 
 
 @st.composite
-def recordings(draw: st.DrawFn, channels: tuple[int, ...] = (0, 1)) -> list[Chunk]:
+def recordings(draw: st.DrawFn, channels: tuple[int, ...] = (0, 1)) -> list[ChunkAnswer]:
     """Chunks as `audio_chunks` numbers them; the times in them are as wrong as an engine likes."""
     found: list[tuple[float, float, int]] = []
     for channel in channels:
@@ -36,16 +37,16 @@ def recordings(draw: st.DrawFn, channels: tuple[int, ...] = (0, 1)) -> list[Chun
         words = st.lists(st.builds(Word, st.text("ab ", min_size=1, max_size=3), times, times), max_size=2).map(tuple)
         segments = st.lists(st.builds(Segment, times, times, st.text("ab \n", max_size=4), words), max_size=3)
         language = draw(st.sampled_from(["", "en", "zh"]))
-        chunks.append(Chunk(index, channel, start, decoded, language, draw(segments)))
+        chunks.append(ChunkAnswer(index, channel, start, decoded, language, draw(segments)))
     return chunks
 
 
-def followed(chunks: list[Chunk], **how: Any) -> tuple[list[Piece], int]:
-    """All pieces, and how many came before the end."""
+def followed(chunks: list[ChunkAnswer], **how: Any) -> tuple[list[Update], int]:
+    """All updates, and how many came before the end."""
     progress = Progress(horizon=HORIZON, **how)
-    pieces = [piece for chunk in chunks for piece in progress.add(chunk)]
-    early = len(pieces)
-    return [*pieces, *progress.finish()], early
+    updates = [update for chunk in chunks for update in progress.add(chunk)]
+    early = len(updates)
+    return [*updates, *progress.finish()], early
 
 
 @given(st.data(), st.booleans(), st.sampled_from(["", "en", "zh"]), st.sampled_from(["", "en"]))
@@ -54,17 +55,18 @@ def test_pieces_in_any_order_are_the_merged_transcript(
 ) -> None:
     diarized = data.draw(st.booleans())
     chunks = data.draw(recordings() if diarized else recordings((-1,)))
-    how = {"language": language, "diarized": diarized, "timestamps": timestamps, "written": written}
-    pieces, _ = followed(data.draw(st.permutations(chunks)), **how)
+    how: dict[str, Any] = {"language": language, "diarized": diarized, "timestamps": timestamps, "written": written}
+    updates, _ = followed(data.draw(st.permutations(chunks)), **how)
     transcript = merge(chunks, task="transcribe", **how)
-    assert "".join(piece.text for piece in pieces) == transcript.text
-    assert "".join(piece.plain for piece in pieces) == transcript.plain
-    assert tuple(piece.segment for piece in pieces if piece.segment) == transcript.segments
-    assert all((piece.segment is not None) == timestamps for piece in pieces)
+    assert "".join(update.text for update in updates) == transcript.text
+    assert "".join(update.plain for update in updates) == transcript.plain
+    assert all((update.segment is not None) == (diarized and timestamps) for update in updates)
+    if diarized:
+        assert tuple(update.segment for update in updates if update.segment) == transcript.segments
 
 
-def chunk(index: int, channel: int, start: float, decoded: float, *segments: Segment) -> Chunk:
-    return Chunk(index, channel, start, decoded, "en", segments)
+def chunk(index: int, channel: int, start: float, decoded: float, *segments: Segment) -> ChunkAnswer:
+    return ChunkAnswer(index, channel, start, decoded, "en", segments)
 
 
 def test_a_chunk_waits_for_its_predecessors_only() -> None:
@@ -78,20 +80,20 @@ def test_a_chunk_waits_for_its_predecessors_only() -> None:
 def test_a_silent_channel_holds_the_other_one_back_only_so_long() -> None:
     """Somebody talks for minutes and the other one listens."""
     talk = [chunk(i, 0, 20.0 * i, 20.0 * (i + 1), Segment(20.0 * i, 20.0 * i + 15, f" {i}")) for i in range(9)]
-    pieces, early = followed(talk, language="", diarized=True)
+    updates, early = followed(talk, language="", diarized=True)
     assert early == 8
-    assert "".join(piece.text for piece in pieces) == "L: 0 1 2 3 4 5 6 7 8"
+    assert "".join(update.text for update in updates) == "L: 0 1 2 3 4 5 6 7 8"
 
 
 def test_turns_come_in_the_order_of_the_dialogue() -> None:
     """A long turn is settled after the short one that lies within it."""
     short = chunk(0, 1, 5, 8, Segment(5, 6, " yes"))
     long = chunk(1, 0, 0, 25, Segment(0, 4, " well"), Segment(7, 24, " so"))
-    pieces, early = followed([short, long], language="", diarized=True)
+    updates, early = followed([short, long], language="", diarized=True)
     assert early == 1
-    assert [piece.text for piece in pieces] == ["L: well", "\nR: yes", "\nL: so"]
-    assert [piece.plain for piece in pieces] == ["well", " yes", " so"]
-    assert [(piece.segment.id, piece.segment.channel) for piece in pieces if piece.segment] == [
+    assert [update.text for update in updates] == ["L: well", "\nR: yes", "\nL: so"]
+    assert [update.plain for update in updates] == ["well", " yes", " so"]
+    assert [(update.segment.id, update.segment.channel) for update in updates if update.segment] == [
         (0, "L"),
         (1, "R"),
         (2, "L"),
@@ -102,10 +104,10 @@ def test_too_near_a_horizon_costs_the_order_but_no_words() -> None:
     """An outside tritonserver may cut longer chunks than this facade was told."""
     chunks = [chunk(0, 0, 30, 36, Segment(30, 35, " b")), chunk(1, 0, 60, 64), chunk(2, 1, 5, 66, Segment(5, 40, "a"))]
     progress = Progress(language="", diarized=True, horizon=20)
-    pieces = [piece.text for each in chunks for piece in progress.add(each)]
-    assert pieces == ["L: b", "\nR: a"]
+    updates = [update.text for each in chunks for update in progress.add(each)]
+    assert updates == ["L: b", "\nR: a"]
 
 
 def test_silence() -> None:
-    pieces, _ = followed([Chunk(-1, -1, 0, 3.5, "", [])], language="", diarized=True)
-    assert pieces == []
+    updates, _ = followed([ChunkAnswer(-1, -1, 0, 3.5, "", [])], language="", diarized=True)
+    assert updates == []

@@ -8,7 +8,8 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from talkies.transcript import Chunk, merge
+from talkies.asr.transcript import merge
+from talkies.engines.triton import ChunkAnswer
 from talkies_kit.wire import Segment, Word
 
 SECONDS = st.floats(-5, 500, allow_nan=False)
@@ -16,7 +17,7 @@ WORDS = st.lists(st.builds(Word, st.text("ab ", min_size=1), SECONDS, SECONDS), 
 SEGMENTS = st.builds(Segment, SECONDS, SECONDS, st.text(st.characters(codec="utf-8"), max_size=8), WORDS)
 CHUNKS = st.lists(
     st.builds(
-        Chunk,
+        ChunkAnswer,
         index=st.integers(0, 9),
         channel=st.integers(0, 1),
         start=st.floats(0, 400),
@@ -28,12 +29,14 @@ CHUNKS = st.lists(
 )
 
 
-def chunk(*segments: Segment, start: float = 0.0, channel: int = -1, duration: float = 10.0, lang: str = "en") -> Chunk:
-    return Chunk(0, channel, start, duration, lang, segments)
+def chunk(
+    *segments: Segment, start: float = 0.0, channel: int = -1, duration: float = 10.0, lang: str = "en"
+) -> ChunkAnswer:
+    return ChunkAnswer(0, channel, start, duration, lang, segments)
 
 
 @given(CHUNKS, st.booleans())
-def test_one_timeline_and_nothing_lost(chunks: list[Chunk], diarized: bool) -> None:
+def test_one_timeline_and_nothing_lost(chunks: list[ChunkAnswer], diarized: bool) -> None:
     chunks = chunks if diarized else [replace(each, channel=-1) for each in chunks]
     transcript = merge(chunks, task="transcribe", language="", diarized=diarized)
     segments = transcript.segments
@@ -56,7 +59,7 @@ def test_one_timeline_and_nothing_lost(chunks: list[Chunk], diarized: bool) -> N
 
 
 @given(CHUNKS, st.randoms(use_true_random=False))
-def test_the_order_of_arrival_does_not_matter(chunks: list[Chunk], random: object) -> None:
+def test_the_order_of_arrival_does_not_matter(chunks: list[ChunkAnswer], random: object) -> None:
     distinct = list({each.start: each for each in chunks}.values())
     shuffled = sorted(distinct, key=lambda _: random.random())  # type: ignore[attr-defined]
     first, second = (merge(each, task="transcribe", language="en", diarized=True) for each in (distinct, shuffled))
@@ -82,7 +85,7 @@ def test_the_language_most_was_said_in() -> None:
 
 
 def test_silence() -> None:
-    transcript = merge([Chunk(-1, -1, 0, 3.5, "", [])], task="transcribe", language="", diarized=False)
+    transcript = merge([ChunkAnswer(-1, -1, 0, 3.5, "", [])], task="transcribe", language="", diarized=False)
     assert (transcript.text, transcript.duration, transcript.language) == ("", 3.5, "")
     assert transcript.segments == transcript.cues == ()
 

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import httpx
 import pytest
-from talkies import bulk
+from talkies.cli import batch
 from talkies.settings import Settings
 from typer.testing import Result
 
-from tests.unit.test_cli import no_settings, run, use  # noqa: F401  (an autouse fixture)
+from harness.cli import run, use
 
 URL = "https://example.com/talks/episode.mp3"
 
@@ -26,7 +26,7 @@ URL = "https://example.com/talks/episode.mp3"
 def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     for name in ("MODEL", "FORMAT", "OUTDIR", "LANGUAGE", "DIARIZE"):
         monkeypatch.delenv(f"TALKIES_{name}", raising=False)
-    monkeypatch.setattr(bulk, "_pause", lambda state: 0)
+    monkeypatch.setattr(batch, "_pause", lambda state: 0)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.wav").write_bytes(b"sound of a")
     return tmp_path
@@ -70,11 +70,11 @@ def refusal(status: int, message: str, **headers: str) -> httpx.Response:
 
 # --- the list and the names ------------------------------------------------------------------------------------------
 def test_a_list_has_comments_blank_lines_and_repetitions() -> None:
-    assert bulk.read_list(["# all\n", "\n", "  a b.wav \r\n", "a#1.wav\n", "a b.wav\n"]) == ["a b.wav", "a#1.wav"]
+    assert batch.read_list(["# all\n", "\n", "  a b.wav \r\n", "a#1.wav\n", "a b.wav\n"]) == ["a b.wav", "a#1.wav"]
 
 
 def names(*sources: str) -> list[str]:
-    return [job.output.name for job in bulk.plan(sources, Path("out"), ".srt")]
+    return [job.output.name for job in batch.plan(sources, Path("out"), ".srt")]
 
 
 @pytest.mark.parametrize(
@@ -231,7 +231,7 @@ def test_patience_ends(serving: Callable[..., Service]) -> None:
     result = bulk_of("a.wav")
     assert result.exit_code == 1
     assert "a.wav: The queue is full.\n" in result.stderr
-    assert len(service.requests) == bulk._ATTEMPTS
+    assert len(service.requests) == batch._ATTEMPTS
 
 
 def test_what_would_fail_again_is_not_sent_again(serving: Callable[..., Service]) -> None:
@@ -248,7 +248,7 @@ def test_a_server_that_stays_away_ends_the_run(serving: Callable[..., Service]) 
     assert result.stderr.endswith("talkies: 1 transcribed, 2 not done.\n")
 
 
-@pytest.mark.parametrize(("status", "message"), [(401, "The token is wrong."), (500, "Broken.")])
+@pytest.mark.parametrize(("status", "message"), [(403, "That is not yours."), (500, "Broken.")])
 def test_a_server_that_lets_nobody_in_gets_no_files(monkeypatch: pytest.MonkeyPatch, status: int, message: str) -> None:
     seen = []
 

@@ -6,6 +6,8 @@ import asyncio
 import json
 import os
 import re
+import subprocess
+import sys
 import threading
 import tomllib
 from collections.abc import Callable, Iterator
@@ -15,44 +17,16 @@ from pathlib import Path
 import httpx
 import pytest
 import structlog
-from talkies import __version__, cli_bulk, cli_client, cli_transcribe, environments, serve, weights
-from talkies.cli import app, default_slugs
-from talkies.client import Client
+from talkies import __version__, serve
+from talkies.cli import lists
+from talkies.cli.main import default_slugs
 from talkies.errors import BadRequest, StartupError
 from talkies.registry import Registry
 from talkies.settings import PROJECT, Settings
-from typer.testing import CliRunner, Result
+from talkies.setup import environments, weights
 
-from tests.unit.facade import SPOKEN, Facade, facade
-
-
-def run(*args: str | Path, input: bytes | str | None = None, env: dict[str, str] | None = None) -> Result:
-    return CliRunner().invoke(app, [str(arg) for arg in args], input=input, env=env)
-
-
-def use(monkeypatch: pytest.MonkeyPatch, transport: httpx.AsyncBaseTransport) -> None:
-    """Let the commands reach `transport` in place of the network."""
-
-    def connect(url: str, token: str, timeout: float = 3600) -> Client:
-        return Client(url, token, timeout=timeout, transport=transport)
-
-    monkeypatch.setattr(cli_client, "connect", connect)
-    monkeypatch.setattr(cli_transcribe, "connect", connect)
-    monkeypatch.setattr(cli_bulk, "connect", connect)
-
-
-@pytest.fixture(autouse=True)
-def no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in (
-        "TALKIES_URL",
-        "TALKIES_AUTH_TOKEN",
-        "TALKIES_ENABLED_MODELS",
-        "TALKIES_PRELOAD",
-        "TALKIES_TRITON_URL",
-    ):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("TALKIES_DATA_DIR", str(tmp_path / "data"))
-    monkeypatch.setenv("NO_COLOR", "1")
+from harness.cli import run, use
+from harness.facade import SPOKEN, Facade, facade
 
 
 @pytest.fixture
@@ -86,13 +60,23 @@ def audio(tmp_path: Path) -> list[Path]:
 # --- the command itself ----------------------------------------------------------------------------------------------
 def test_the_entry_point_and_python_m_are_the_same_app() -> None:
     declared = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["scripts"]["talkies"]
-    assert declared == "talkies.cli:app"
+    assert declared == "talkies.__main__:main"
     assert any(point.value == declared for point in entry_points(group="console_scripts", name="talkies"))
 
 
-def test_version() -> None:
-    result = run("--version")
+@pytest.mark.parametrize("option", ["--version", "-V"])
+def test_version(option: str) -> None:
+    result = run(option)
     assert (result.exit_code, result.stdout) == (0, f"talkies {__version__}\n")
+
+
+def test_the_version_is_told_without_what_the_commands_import() -> None:
+    code = (
+        "import sys; sys.argv = ['talkies', '-V']; from talkies.__main__ import main; main(); "
+        "assert not {'typer', 'pydantic', 'httpx', 'rich', 'structlog'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == f"talkies {__version__}\n"
 
 
 @pytest.mark.parametrize(
@@ -123,6 +107,30 @@ def test_transcribe_passes_its_options_on(served: Facade, audio: list[Path]) -> 
     call = served.transcriber.calls[0]
     assert (call["model"], call["diarize"]) == ("whisper-large-v3", True)
     assert (call["options"].language, call["options"].prompt) == ("de", "Names: Ada")
+
+
+def test_transcribe_translates(served: Facade, audio: list[Path]) -> None:
+    assert run("transcribe", audio[0], "--translate").exit_code == 0
+    assert served.transcriber.calls[0]["options"].task == "translate"
+
+
+def test_transcribe_takes_names(served: Facade, audio: list[Path]) -> None:
+    names = [
+        "--speaker",
+        "Ada",
+        "--speaker",
+        "Bob",
+        "--keyword",
+        "Triton",
+        "--keyword",
+        "Kokoro",
+        "--temperature",
+        "0.4",
+    ]
+    result = run("transcribe", audio[0], "-f", "diarized_json", *names)
+    assert json.loads(result.stdout)["segments"][0]["speaker"] == "Ada"
+    options = served.transcriber.calls[0]["options"]
+    assert (options.prompt, options.temperature) == ("Triton, Kokoro", 0.4)
 
 
 def test_transcribe_reads_standard_input(served: Facade) -> None:
@@ -164,7 +172,8 @@ def test_several_files_come_out_under_their_names_in_order(served: Facade, audio
 def test_several_files_as_json_are_one_object_per_line(served: Facade, audio: list[Path]) -> None:
     result = run("transcribe", *audio, "-f", "json")
     lines = [json.loads(line) for line in result.stdout.splitlines()]
-    assert lines == [{"file": str(file), "text": "Ask not"} for file in audio]
+    usage = {"type": "duration", "seconds": 2.5}
+    assert lines == [{"file": str(file), "text": "Ask not", "usage": usage} for file in audio]
 
 
 @pytest.mark.parametrize(
@@ -279,9 +288,43 @@ def test_the_servers_own_sentence_is_shown(served: Facade, tmp_path: Path) -> No
     assert not (tmp_path / "a.wav").exists()
 
 
+def test_speech_for_a_pipe_is_streamed(answering: Callable[[Answer], None]) -> None:
+    bodies = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        bodies.append(json.loads(request.content))
+        return httpx.Response(200, content=b"onetwo")
+
+    answering(answer)
+    result = run("speak", "Hello.", "-o", "-")
+    assert (result.exit_code, result.stdout_bytes) == (0, b"onetwo")
+    assert bodies[0]["stream_format"] == "audio"
+    answering(lambda _: httpx.Response(503, json={"error": {"message": "Not now."}}))
+    result = run("speak", "Hello.", "-o", "-")
+    assert (result.exit_code, result.stdout_bytes, result.stderr) == (1, b"", "talkies: Not now.\n")
+
+
+# --- files -----------------------------------------------------------------------------------------------------------
+def test_files(served: Facade, audio: list[Path], tmp_path: Path) -> None:
+    assert [entry["path"] for entry in json.loads(run("files", "ls", "--json").stdout)] == ["talks/one.flac"]
+    assert run("files", "put", audio[0], "talks/a b.wav").exit_code == 0
+    assert run("files", "put", audio[1]).exit_code == 0
+    assert re.search(r"^talks/a b.wav +7 ", run("files", "ls").stdout, re.M)
+    assert run("files", "get", "talks/a b.wav", "-o", tmp_path / "back.wav").exit_code == 0
+    assert (tmp_path / "back.wav").read_bytes() == b"one.wav"
+    assert run("files", "rm", "two.flac", "talks/a b.wav").exit_code == 0
+    assert len(json.loads(run("files", "ls", "--json").stdout)) == 1
+    for command in (["get", "nothing.wav", "-o", tmp_path / "no.wav"], ["rm", "nothing.wav"]):
+        result = run("files", *command)
+        assert result.exit_code == 1
+        assert "nothing.wav" in result.stderr
+    assert not list(tmp_path.glob("no.wav*"))
+
+
 # --- lists -----------------------------------------------------------------------------------------------------------
 def test_models_voices_and_ps_are_tables(served: Facade) -> None:
-    assert re.search(r"^whisper-base +asr", run("models").stdout, re.M)
+    assert re.search(r"^whisper-base +asr +loaded", run("models").stdout, re.M)
+    assert re.search(r"^whisper-large-v3 +asr +not installed", run("models").stdout, re.M)
     assert re.search(r"^af_heart +kokoro-82m +yes *$", run("voices").stdout, re.M)
     assert re.search(r"^whisper-base +asr +2 +0 *$", run("ps").stdout, re.M)
 
@@ -295,7 +338,11 @@ def test_lists_are_plain_when_they_do_not_go_to_a_terminal(served: Facade) -> No
 def test_lists_as_json(served: Facade) -> None:
     assert {model["id"] for model in json.loads(run("models", "--json").stdout)} == set(served.registry)
     assert json.loads(run("ps", "--json").stdout)[0]["model"] == "whisper-base"
-    assert json.loads(run("voices", "--json", "--model", "other").stdout) == []
+    voices = json.loads(run("voices", "--json", "--model", "tts-1").stdout)
+    assert {voice["model"] for voice in voices} == {"kokoro-82m"}
+    unknown = run("voices", "--model", "kokoro")
+    assert unknown.exit_code == 1
+    assert unknown.stderr.startswith("talkies: There is no model 'kokoro'; the models are")
 
 
 def test_unload_one_or_all(served: Facade) -> None:
@@ -323,7 +370,7 @@ def test_address_and_token_come_from_the_environment(answering: Callable[[Answer
 
 
 def test_the_first_of_several_tokens_is_sent() -> None:
-    client = cli_client.connect("http://box", " one , two ")
+    client = lists.connect("http://box", " one , two ")
     assert client._http.headers["Authorization"] == "Bearer one"
 
 
@@ -347,6 +394,11 @@ def test_a_broken_connection_is_one_sentence(
     assert result.exit_code == code
     assert message in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+def test_a_refused_token_names_the_option(answering: Callable[[Answer], None]) -> None:
+    answering(lambda _: httpx.Response(401, json={"error": {"message": "Send a header."}}))
+    assert "TALKIES_AUTH_TOKEN" in run("ps").stderr
 
 
 def test_a_bad_address_is_one_sentence() -> None:
@@ -377,7 +429,7 @@ def prepared(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
     def build(settings: Settings, families: list[str], announce: Callable[[str], None]) -> None:
         done["build"] += families
 
-    def pull(settings: Settings, model: object, progress: Callable[[str, int, int], None]) -> None:
+    def pull(settings: Settings, model: object, progress: Callable[[str, int, int], None], *, verify: bool) -> None:
         progress("model.bin", 1, 2)
         done["pull"].append(model.slug)  # type: ignore[attr-defined]
 
@@ -458,6 +510,26 @@ def test_a_wrong_setting_is_one_sentence() -> None:
     result = run("serve", env={"TALKIES_PORT": "high"})
     assert result.exit_code == 1
     assert result.stderr.startswith("talkies: TALKIES_PORT: ")
+
+
+def test_a_variable_that_nothing_reads_is_said(prepared: dict[str, list[str]]) -> None:
+    known = {"TALKIES_LOG_LEVEL": "info", "TALKIES_URL": "http://box", "TALKIES_OUTDIR": "x"}
+    result = run(
+        "serve", "--no-prepare", env={"TALKIES_OPEN_AI_VOICES": "true", "TALKIES_SERVICE_HOST": "10.0.0.1", **known}
+    )
+    assert result.exit_code == 0 and len(prepared["serve"]) == 1
+    said = [line for line in result.stderr.splitlines() if "is not a variable" in line]
+    assert (
+        len(said) == 2
+        and "TALKIES_OPEN_AI_VOICES is not" in said[0]
+        and said[0].endswith("; TALKIES_OPENAI_VOICES is one.")
+    )
+
+
+def test_more_to_preload_than_there_is_room_for_is_one_sentence(prepared: dict[str, list[str]]) -> None:
+    result = run("serve", env={"TALKIES_PRELOAD": "whisper-base,kokoro-82m"})
+    assert (result.exit_code, prepared["serve"]) == (1, [])
+    assert result.stderr == ("talkies: TALKIES_PRELOAD names 2 models, but TALKIES_MAX_LOADED_MODELS has room for 1.\n")
 
 
 def test_render_prints_the_folder(tmp_path: Path) -> None:

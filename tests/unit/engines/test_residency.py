@@ -3,81 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from talkies.errors import EngineDied, ModelUnavailable, NotFound, Overloaded, TimedOut, Unavailable
+import structlog
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from talkies.engines.residency import Residency
+from talkies.engines.triton import State
+from talkies.errors import EngineDied, EngineFailed, LoadTimedOut, ModelUnavailable, NotFound, Overloaded, TimedOut
 from talkies.metrics import Metrics, follow
 from talkies.registry import Registry
-from talkies.residency import Residency
 from talkies.settings import Settings
-from talkies.triton import State, Usage
 
-ASR, TTS = "whisper-base", "kokoro-82m"
-
-
-class FakeTriton:
-    """Loads take `seconds`; `calls` is what was asked, in order."""
-
-    def __init__(self) -> None:
-        self.states: dict[str, State] = {"audio_chunks": State.READY}
-        self.calls: list[tuple[str, str]] = []
-        self.seconds = 0.0
-        self.down = False
-
-    async def index(self) -> dict[str, State]:
-        if self.down:
-            raise Unavailable("down")
-        return dict(self.states)
-
-    async def wait_ready(self, within: float) -> None:
-        self.calls.append(("wait", ""))
-        self.down = False
-
-    async def load(self, name: str, within: float) -> None:
-        self.calls.append(("load", name))
-        await asyncio.sleep(self.seconds)
-        self.states[name] = State.READY
-        if name != "audio_chunks":
-            self.states[_engine(name)] = State.READY
-
-    async def unload(self, name: str) -> None:
-        self.calls.append(("unload", name))
-        self.states[name] = self.states[_engine(name)] = State.UNAVAILABLE
-
-    async def usage(self, name: str) -> Usage | None:
-        return Usage(0.0) if self.states.get(name) is State.READY else None
-
-
-class FakeProcesses:
-    """One process, until it is killed."""
-
-    def __init__(self) -> None:
-        self.killed: list[str] = []
-        self.used = 0.0
-        self.load = 0.0
-        self.guests = False
-
-    def alive(self, name: str) -> bool:
-        return not self.killed
-
-    def cpu_seconds(self, name: str) -> float:
-        self.used += self.load
-        return self.used
-
-    def has_guests(self) -> bool:
-        return self.guests
-
-    def kill(self, name: str) -> None:
-        self.killed.append(name)
-
-
-def _engine(name: str) -> str:
-    return name if name == TTS else f"{name}.engine"
-
+from harness.fake_triton import FakeProcesses, FakeTriton
+from harness.server import ASR, TTS
 
 Make = Callable[..., tuple[Residency, FakeTriton, Registry]]
 
@@ -227,9 +172,9 @@ async def test_evicting_what_is_not_loaded(make: Make) -> None:
 
 
 async def test_a_stuck_unload_ends_with_its_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("talkies.unloading._UNLOAD_WAIT", 0.05)
-    settings = Settings(data_dir=tmp_path, triton_url="elsewhere:8001")
-    registry = Registry.load(settings.models_file)
+    monkeypatch.setattr("talkies.engines.unloading._UNLOAD_WAIT", 0.05)
+    configured = Settings(data_dir=tmp_path, triton_url="elsewhere:8001")
+    registry = Registry.load(configured.models_file)
     triton = FakeTriton()
     triton.states = {TTS: State.READY}
     processes = FakeProcesses()
@@ -238,7 +183,7 @@ async def test_a_stuck_unload_ends_with_its_process(tmp_path: Path, monkeypatch:
         triton.states[name] = State.UNLOADING
 
     monkeypatch.setattr(triton, "unload", stick)
-    residency = Residency(settings, registry, triton, Metrics(registry), processes)  # type: ignore[arg-type]
+    residency = Residency(configured, registry, triton, Metrics(registry), processes)  # type: ignore[arg-type]
     await residency.evict(TTS)
     assert processes.killed == [TTS]
     triton.states = {TTS: State.READY}
@@ -247,35 +192,20 @@ async def test_a_stuck_unload_ends_with_its_process(tmp_path: Path, monkeypatch:
 
 
 async def test_missing_weights(tmp_path: Path) -> None:
-    settings = Settings(data_dir=tmp_path)
-    registry = Registry.load(settings.models_file)
-    residency = Residency(settings, registry, FakeTriton(), Metrics(registry))  # type: ignore[arg-type]
+    configured = Settings(data_dir=tmp_path)
+    registry = Registry.load(configured.models_file)
+    residency = Residency(configured, registry, FakeTriton(), Metrics(registry))  # type: ignore[arg-type]
     with pytest.raises(ModelUnavailable, match="talkies pull whisper-base"):
         async with residency.use(registry[ASR]):
             pass
 
 
-async def test_sweep(make: Make) -> None:
-    residency, triton, registry = make(model_ttl=0.05, sweeper_interval=0.01)
-    release, entered = asyncio.Event(), asyncio.Event()
-    running = asyncio.create_task(hold(residency, registry[ASR], release, entered))
-    sweeper = asyncio.create_task(residency.sweep())
-    await entered.wait()
-    await asyncio.sleep(0.1)
-    assert ("unload", ASR) not in triton.calls  # in use is not idle
-    release.set()
-    await running
-    await asyncio.sleep(0.2)
-    assert ("unload", ASR) in triton.calls
-    sweeper.cancel()
-
-
 async def test_a_stuck_unload_waits_while_it_computes_for_a_guest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("talkies.unloading._UNLOAD_WAIT", 0.05)
-    settings = Settings(data_dir=tmp_path, triton_url="elsewhere:8001")
-    registry = Registry.load(settings.models_file)
+    monkeypatch.setattr("talkies.engines.unloading._UNLOAD_WAIT", 0.05)
+    configured = Settings(data_dir=tmp_path, triton_url="elsewhere:8001")
+    registry = Registry.load(configured.models_file)
     triton, processes = FakeTriton(), FakeProcesses()
     triton.states = {TTS: State.READY}
     processes.guests, processes.load = True, 0.05
@@ -284,7 +214,7 @@ async def test_a_stuck_unload_waits_while_it_computes_for_a_guest(
         triton.states[name] = State.UNLOADING
 
     monkeypatch.setattr(triton, "unload", stick)
-    residency = Residency(settings, registry, triton, Metrics(registry), processes)  # type: ignore[arg-type]
+    residency = Residency(configured, registry, triton, Metrics(registry), processes)  # type: ignore[arg-type]
     evicting = asyncio.create_task(residency.evict(TTS))
     await asyncio.sleep(0.3)
     assert not evicting.done() and processes.killed == []
@@ -339,9 +269,9 @@ async def test_a_model_may_have_its_own_bounds(tmp_path: Path) -> None:
     file = tmp_path / "models.json"
     kokoro = {"executor": "kokoro", "repo": "a/b"}
     file.write_text(json.dumps({"models": {"one": {**kokoro, "max_concurrency": 1, "max_queue": 0}, "many": kokoro}}))
-    settings = Settings(data_dir=tmp_path, models_file=file, triton_url="elsewhere:8001", max_loaded_models=2)
+    configured = Settings(data_dir=tmp_path, models_file=file, triton_url="elsewhere:8001", max_loaded_models=2)
     registry = Registry.load(file)
-    residency = Residency(settings, registry, _Tts(), Metrics(registry))  # type: ignore[arg-type]
+    residency = Residency(configured, registry, _Tts(), Metrics(registry))  # type: ignore[arg-type]
     release, entered = asyncio.Event(), asyncio.Event()
     tasks = [asyncio.create_task(hold(residency, registry["one"], release, entered))]
     await entered.wait()
@@ -402,6 +332,25 @@ async def test_a_model_that_is_being_unloaded_is_waited_for(make: Make) -> None:
     await ending
 
 
+async def test_a_model_that_is_unloading_for_ever_is_loaded_beside_that(make: Make) -> None:
+    """As Triton says of one whose process died in the middle of an ensemble, or whose stream was cancelled."""
+    residency, triton, registry = make()
+    stuck = {ASR: State.UNLOADING, f"{ASR}.engine": State.UNLOADING}
+    triton.states |= stuck
+    real = triton.unload
+
+    async def unload(name: str) -> None:
+        await real(name)
+        triton.states |= stuck
+
+    triton.unload = unload  # type: ignore[method-assign]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("talkies.engines.unloading._UNLOAD_WAIT", 0.01)
+        async with asyncio.timeout(5), residency.use(registry[ASR]):
+            pass
+    assert triton.calls == [("unload", ASR), ("load", ASR)]
+
+
 async def test_audio_chunks_is_loaded_by_its_own_name_when_it_is_gone(make: Make) -> None:
     residency, triton, registry = make()
     del triton.states["audio_chunks"]
@@ -414,11 +363,11 @@ async def test_audio_chunks_is_loaded_by_its_own_name_when_it_is_gone(make: Make
 
 
 async def test_waits_loads_and_work_are_counted(tmp_path: Path) -> None:
-    settings = Settings(data_dir=tmp_path, triton_url="elsewhere:8001", max_concurrency=1)
-    registry = Registry.load(settings.models_file)
+    configured = Settings(data_dir=tmp_path, triton_url="elsewhere:8001", max_concurrency=1)
+    registry = Registry.load(configured.models_file)
     triton, counted = FakeTriton(), Metrics(registry)
     triton.seconds = 0.1
-    residency = Residency(settings, registry, triton, counted)  # type: ignore[arg-type]
+    residency = Residency(configured, registry, triton, counted)  # type: ignore[arg-type]
 
     async def request() -> tuple[float, float, float]:
         with follow() as work:
@@ -426,7 +375,7 @@ async def test_waits_loads_and_work_are_counted(tmp_path: Path) -> None:
                 await asyncio.sleep(0.1)
         return round(work.queue, 1), round(work.load, 1), round(work.engine, 1)
 
-    assert await asyncio.gather(request(), request()) == [(0.0, 0.1, 0.1), (0.2, 0.0, 0.1)]
+    assert list(await asyncio.gather(request(), request())) == [(0.0, 0.1, 0.1), (0.2, 0.0, 0.1)]
     await residency.evict(TTS)
     value = counted.registry.get_sample_value
     model = {"model": TTS}
@@ -444,3 +393,270 @@ async def _no_task_left() -> AsyncIterator[None]:
     assert [
         task for task in asyncio.all_tasks() if task is not asyncio.current_task() and "load" in task.get_name()
     ] == []
+
+
+async def test_a_dead_first_step_is_replaced_and_no_engine_for_it(make: Make) -> None:
+    residency, triton, registry = make()
+    done = asyncio.Event()
+    done.set()
+    await hold(residency, registry[ASR], done)
+    for _ in range(3):  # requests that ran when it died: one repair is for all of them
+        with pytest.raises(EngineDied):
+            async with residency.use(registry[ASR]):
+                raise EngineDied("dead", model="audio_chunks")
+        await hold(residency, registry[ASR], done)
+    assert triton.calls == [("load", ASR), *[("unload", "audio_chunks"), ("load", "audio_chunks")] * 3]
+
+
+async def test_a_late_death_of_a_replaced_first_step_condemns_nothing(make: Make) -> None:
+    residency, triton, registry = make()
+    done, go, entered = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    done.set()
+
+    async def late() -> None:
+        async with residency.use(registry[ASR]):
+            entered.set()
+            await go.wait()
+            raise EngineDied("dead", model="audio_chunks")
+
+    running = asyncio.create_task(late())
+    await entered.wait()
+    with pytest.raises(EngineDied):
+        async with residency.use(registry[ASR]):
+            raise EngineDied("dead", model="audio_chunks")
+    assert await residency.problem() == "a process of audio_chunks has died"
+    await hold(residency, registry[ASR], done)
+    assert not await residency.problem()
+    go.set()
+    with pytest.raises(EngineDied):
+        await running
+    await hold(residency, registry[ASR], done)
+    assert triton.calls.count(("load", "audio_chunks")) == 1
+
+
+async def test_an_engine_that_fails_whatever_it_is_given_is_replaced(make: Make) -> None:
+    residency, triton, registry = make()
+
+    async def request(error: Exception | None = None) -> None:
+        async with residency.use(registry[ASR]):
+            if error:
+                raise error
+
+    await request()
+    for error in (EngineFailed("odd"), EngineFailed("odd"), None, EngineFailed("odd"), EngineFailed("odd")):
+        with contextlib.suppress(EngineFailed):
+            await request(error)
+    assert triton.calls == [("load", ASR)]  # it does some
+    with pytest.raises(EngineFailed):
+        await request(EngineFailed("odd"))
+    await request()
+    assert triton.calls == [("load", ASR), ("unload", ASR), ("load", ASR)]
+
+
+async def test_a_first_step_that_fails_whatever_it_is_given_is_replaced(make: Make) -> None:
+    residency, triton, registry = make()
+    for _ in range(3):
+        with pytest.raises(EngineFailed):
+            async with residency.use(registry[ASR]):
+                raise EngineFailed("odd", model="audio_chunks")
+    async with residency.use(registry[ASR]):
+        pass
+    assert triton.calls == [("load", ASR), ("unload", "audio_chunks"), ("load", "audio_chunks")]
+
+
+async def test_a_load_that_takes_too_long_leaves_nothing(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    residency, triton, registry = make()
+
+    async def load(name: str, within: float) -> None:
+        triton.states[name] = triton.states[f"{name}.engine"] = State.LOADING
+        raise LoadTimedOut("slow")
+
+    monkeypatch.setattr(triton, "load", load)
+    with pytest.raises(ModelUnavailable, match="slow"):
+        async with residency.use(registry[ASR]):
+            pass
+    assert triton.calls == [("unload", ASR)]
+
+
+async def test_what_is_still_loading_takes_a_place(make: Make) -> None:
+    """A load of somebody else, or one that was given up: beside it there is no memory."""
+    residency, triton, registry = make()
+    triton.states[ASR] = triton.states[f"{ASR}.engine"] = State.LOADING
+    async with residency.use(registry[TTS]):
+        pass
+    assert triton.calls == [("unload", ASR), ("load", TTS)]
+
+
+# --- taking turns ----------------------------------------------------------------------------------------------------
+
+
+async def test_who_hangs_up_on_an_unload_leaves_the_model(make: Make) -> None:
+    residency, triton, registry = make(max_loaded_models=2)
+    release, entered, done = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    done.set()
+    running = asyncio.create_task(hold(residency, registry[ASR], release, entered))
+    await entered.wait()
+    for unload in (residency.evict(ASR), residency.unload_all()):
+        asked = asyncio.create_task(unload)
+        await asyncio.sleep(0.01)
+        async with asyncio.timeout(1):
+            await hold(residency, registry[TTS], done)  # another model's load does not wait for it
+        asked.cancel()
+        await asyncio.wait({asked})
+        async with asyncio.timeout(1):
+            await hold(residency, registry[ASR], done)
+    release.set()
+    await running
+    assert ("unload", ASR) not in triton.calls
+
+
+async def test_all_that_can_be_unloaded_is_and_the_rest_is_named(make: Make) -> None:
+    residency, triton, registry = make(max_loaded_models=2, request_timeout=0.1)
+    release, entered, done = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    done.set()
+    running = asyncio.create_task(hold(residency, registry[ASR], release, entered))
+    await entered.wait()
+    await hold(residency, registry[TTS], done)
+    with pytest.raises(TimedOut, match=f"{ASR}.*Unloaded: {TTS}"):
+        await residency.unload_all()
+    assert triton.calls[-1] == ("unload", TTS)
+    release.set()
+    await running
+
+
+async def test_alternating_requests_share_the_switches(make: Make) -> None:
+    """Eight of each model, arriving by turns: as many loads as there are models, not as there are requests."""
+    residency, triton, registry = make()
+    triton.seconds = 0.01
+    done = asyncio.Event()
+    done.set()
+    await asyncio.gather(*(hold(residency, registry[slug], done) for slug in (ASR, TTS) * 8))
+    assert len([call for call in triton.calls if call[0] == "load"]) <= 3
+
+
+async def test_who_stood_in_line_goes_before_the_switch(make: Make) -> None:
+    residency, triton, registry = make(max_concurrency=1)
+    release, entered = asyncio.Event(), asyncio.Event()
+    order: list[str] = []
+
+    async def request(slug: str, name: str) -> None:
+        async with residency.use(registry[slug]):
+            order.append(name)
+            await asyncio.sleep(0.01)
+
+    running = asyncio.create_task(hold(residency, registry[ASR], release, entered))
+    await entered.wait()
+    waiting = [asyncio.create_task(request(ASR, f"before {number}")) for number in range(3)]
+    await asyncio.sleep(0.01)
+    waiting.append(asyncio.create_task(request(TTS, "switch")))
+    await asyncio.sleep(0.01)
+    waiting.append(asyncio.create_task(request(ASR, "after")))
+    await asyncio.sleep(0.01)
+    release.set()
+    await asyncio.gather(running, *waiting)
+    assert order == ["before 0", "before 1", "before 2", "switch", "after"]
+    assert triton.calls == [("load", ASR), ("unload", ASR), ("load", TTS), ("unload", TTS), ("load", ASR)]
+
+
+async def test_nobody_makes_room_for_who_hung_up(make: Make) -> None:
+    residency, triton, registry = make()
+    release, entered, done = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    done.set()
+    running = asyncio.create_task(hold(residency, registry[ASR], release, entered))
+    await entered.wait()
+    switch = asyncio.create_task(hold(residency, registry[TTS], done))
+    await asyncio.sleep(0.01)
+    switch.cancel()
+    await asyncio.wait({switch})
+    async with asyncio.timeout(1):
+        await hold(residency, registry[ASR], done)
+    release.set()
+    await running
+    await asyncio.sleep(0.01)
+    assert triton.calls == [("load", ASR)]
+
+
+async def test_models_that_take_turns_are_one_warning(make: Make) -> None:
+    residency, _, registry = make()
+    done = asyncio.Event()
+    done.set()
+    with structlog.testing.capture_logs() as logs:
+        for _ in range(6):
+            for slug in (ASR, TTS):
+                await hold(residency, registry[slug], done)
+    warnings = [line for line in logs if line["log_level"] == "warning"]
+    assert len(warnings) == 1 and "TALKIES_MAX_LOADED_MODELS" in warnings[0]["event"]
+
+
+REQUESTS = st.lists(
+    st.tuples(
+        st.sampled_from([ASR, TTS, "whisper-large-v3", "unload"]),
+        st.integers(0, 3),  # ticks before it comes
+        st.integers(0, 3),  # ticks it runs
+        st.one_of(st.none(), st.integers(0, 6)),  # ticks after which it hangs up
+        st.sampled_from([None, None, None, EngineDied("dead"), EngineDied("dead", model="audio_chunks")]),
+    ),
+    max_size=12,
+)
+
+
+_AT_ONCE = (ASR, 0, 0, None, None)
+
+
+@example([*[_AT_ONCE] * 6, (ASR, 0, 0, None, EngineDied("dead")), _AT_ONCE, (TTS, 0, 0, None, None)], 1, 1)
+@given(REQUESTS, st.integers(1, 3), st.integers(1, 3))
+@settings(max_examples=150, deadline=None)
+def test_any_order_of_requests(requests: list[Any], loaded: int, concurrency: int) -> None:
+    """Whatever comes, hangs up and dies: everyone else is served, no model goes under its request, none is too many."""
+    asyncio.run(_any_order(requests, loaded, concurrency))
+
+
+async def _any_order(requests: list[Any], loaded: int, concurrency: int) -> None:
+    configured = Settings(triton_url="elsewhere:8001", max_loaded_models=loaded, max_concurrency=concurrency)
+    registry = Registry.load(configured.models_file)
+    triton = FakeTriton()
+    residency = Residency(configured, registry, triton, Metrics(registry))  # type: ignore[arg-type]
+    running: Counter[str] = Counter()
+    tick = 0.001
+    unload = triton.unload
+    condemned: set[str] = set()
+
+    async def checked_unload(name: str) -> None:
+        assert name in condemned or not running[name], f"{name} was unloaded under its requests"
+        await unload(name)
+
+    triton.unload = checked_unload  # type: ignore[method-assign]
+
+    async def request(slug: str, before: int, runs: int, error: EngineDied | None) -> None:
+        await asyncio.sleep(before * tick)
+        if slug == "unload":
+            await residency.unload_all()
+            return
+        async with residency.use(registry[slug]):
+            running[slug] += 1
+            try:
+                in_memory = [name for name in registry if triton.states.get(name) is State.READY]
+                assert len(in_memory) <= loaded
+                assert slug in in_memory or slug in condemned
+                await asyncio.sleep(runs * tick)
+                if error:
+                    if not error.model:
+                        condemned.add(slug)  # with whoever else is in it
+                    raise error
+            finally:
+                running[slug] -= 1
+
+    tasks = []
+    for slug, before, runs, hangs_up, error in requests:
+        task = asyncio.create_task(request(slug, before, runs, error))
+        if hangs_up is not None:
+            asyncio.get_running_loop().call_later(hangs_up * tick, task.cancel)
+        tasks.append(task)
+    async with asyncio.timeout(20):
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+    for result, (_, _, _, hangs_up, error) in zip(results, requests, strict=True):
+        assert result is None or (error and result is error) or (hangs_up is not None), result
+        assert not isinstance(result, AssertionError)
+    async with asyncio.timeout(20):
+        await residency.unload_all()
+    assert not any(triton.states.get(name) is State.READY for name in registry)

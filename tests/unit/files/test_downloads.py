@@ -7,13 +7,16 @@ import datetime
 import gzip
 import hashlib
 import ipaddress
+import socket
 import ssl
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -21,13 +24,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
-from talkies import downloads
-from talkies.addresses import is_allowed
-from talkies.downloads import Downloads, cache_key
 from talkies.errors import BadRequest, NotFound
+from talkies.files import downloads
+from talkies.files.addresses import is_allowed
+from talkies.files.downloads import Downloads, cache_key
+from talkies.files.locate import Sources
+from talkies.files.retention import Retention
+from talkies.files.staging import Staging
 from talkies.settings import Settings
-from talkies.sources import Sources
-from talkies.staging import Staging
 
 CAP = 1_000_000
 METADATA = "169.254.169.254"
@@ -285,7 +289,7 @@ async def test_a_url_is_fetched_once(place: Place, web: Web) -> None:
 
 async def test_sources_tell_urls_from_staged_files(place: Place, web: Web) -> None:
     web.answers["/a.wav"] = send()
-    sources = Sources(place.staging, place.fetcher)
+    sources = Sources(place.staging, place.fetcher, Retention(place.staging, ttl=0, max_bytes=0, interval=60))
     (place.root / "http:").mkdir()
     (place.root / "http:" / "x").touch()
     assert await sources.locate("http:/x") == place.root / "http:" / "x"
@@ -585,7 +589,7 @@ async def test_identity_is_no_compression(place: Place, web: Web) -> None:
 
 @pytest.mark.parametrize("start", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nsome"])
 async def test_a_silent_server(place: Place, web: Web, monkeypatch: pytest.MonkeyPatch, start: bytes) -> None:
-    monkeypatch.setattr(downloads, "_TIMEOUT", downloads.httpx.Timeout(0.2))
+    monkeypatch.setattr(downloads, "_TIMEOUT", httpx.Timeout(0.2))
 
     async def silent(writer: asyncio.StreamWriter) -> None:
         writer.write(start)
@@ -650,7 +654,7 @@ def certified(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext,
 async def test_https(make: Make, certified: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
     server, client = certified
     names: list[str | None] = []
-    server.sni_callback = lambda _, name, __: names.append(name)  # type: ignore[assignment]
+    server.sni_callback = lambda _, name, __: names.append(name)
     trusting, doubting = make(certificates=client), make()
     async with serving(Web(), server) as web:
         web.answers["/"] = send(b"secure")
@@ -737,3 +741,18 @@ async def test_a_download_that_nobody_waits_for_ends(place: Place, web: Web) -> 
     await asyncio.wait_for(asyncio.gather(*place.fetcher._tasks, return_exceptions=True), 5)
     assert len(place.left()) == 2  # the folder and the file
     go.set()
+
+
+async def test_silent_name_servers_hold_nobody_else(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    go = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: go.wait(10) and [])
+    asked = [asyncio.create_task(place.fetcher.fetch(f"http://silent{number}.example/")) for number in range(40)]
+    await asyncio.sleep(0.05)
+    try:
+        async with asyncio.timeout(2):
+            assert await asyncio.to_thread(len, "four") == 4
+    finally:
+        go.set()
+        for task in asked:
+            task.cancel()
+        await asyncio.gather(*asked, return_exceptions=True)

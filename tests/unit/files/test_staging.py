@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from talkies.errors import BadRequest, NotFound, OutOfSpace, TalkiesError, TooLarge
-from talkies.staging import Staging
+from talkies.errors import BadRequest, NotFound, OutOfSpace, TalkiesError, TooLarge, Unavailable
+from talkies.files.staging import Staging
 
 CAP = 1000
 
@@ -313,13 +313,17 @@ async def test_leftovers_of_a_killed_process(staging: Staging, root: Path) -> No
     assert on_disk(root) == set()
 
 
-@pytest.mark.parametrize("full", [errno.ENOSPC, errno.EDQUOT])
-async def test_a_full_disk(staging: Staging, root: Path, full: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("code", "answer"), [(errno.ENOSPC, OutOfSpace), (errno.EDQUOT, OutOfSpace), (errno.EIO, Unavailable)]
+)
+async def test_a_disk_that_takes_no_more(
+    staging: Staging, root: Path, code: int, answer: type[TalkiesError], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fsync(_: int) -> None:
-        raise OSError(full, os.strerror(full))
+        raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(os, "fsync", fsync)
-    with pytest.raises(OutOfSpace) as refused:
+    with pytest.raises(answer) as refused:
         await staging.put("a/one", pieces(b"1"))
     assert isinstance(refused.value, TalkiesError)
     assert on_disk(root) == set()
@@ -344,3 +348,39 @@ async def test_a_file_is_on_the_disk_before_it_has_its_name(
     monkeypatch.setattr(os, "fsync", recording(os.fsync))
     await staging.put("a/b/one", pieces(b"12", b"3"))
     assert seen == [("file", False, 3), ("folder", True, 0), ("folder", True, 0), ("folder", True, 0)]
+
+
+@pytest.mark.parametrize("what", ["file", "folder"])
+def test_a_link_that_is_swapped_never_leads_out(staging: Staging, root: Path, tmp_path: Path, what: str) -> None:
+    """Who may write into the staging area swaps a file, or its folder, for a link to the outside again and again."""
+    outside = tmp_path / "outside"
+    for folder, content in ((root / "in", b"staged"), (outside, b"secret")):
+        folder.mkdir()
+        (folder / "a").write_bytes(content)
+    swapped = root / "in" if what == "folder" else root / "in" / "a"
+    target = outside if what == "folder" else outside / "a"
+    done = threading.Event()
+
+    def swap() -> None:
+        aside = tmp_path / "aside"
+        while not done.is_set():
+            swapped.rename(aside)
+            swapped.symlink_to(target)
+            swapped.unlink()
+            aside.rename(swapped)
+
+    thread = threading.Thread(target=swap)
+    thread.start()
+    read: set[bytes] = set()
+    try:
+        for _ in range(4000):
+            try:
+                descriptor = staging.open("in/a")
+            except (BadRequest, NotFound):
+                continue
+            with os.fdopen(descriptor, "rb") as file:
+                read.add(file.read())
+    finally:
+        done.set()
+        thread.join()
+    assert read == {b"staged"}

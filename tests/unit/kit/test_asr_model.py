@@ -59,19 +59,21 @@ def asr(monkeypatch: pytest.MonkeyPatch) -> Iterator[types.ModuleType]:
 def model(asr: types.ModuleType) -> Any:
     """Says how long a stretch is; the prompts "bad" and "bug" and a stretch of 666 samples make it fail."""
 
-    class Model(asr.AsrModel):
+    base: Any = asr.AsrModel
+
+    class Model(base):
         def load(self, config: engine.EngineConfig) -> None:
             self.batches: list[list[Any]] = []
 
         def transcribe(self, batch: Sequence[Any]) -> Sequence[Any]:
             self.batches.append(list(batch))
-            for speech in batch:
-                if speech.options.prompt == "bad":
+            for stretch in batch:
+                if stretch.options.prompt == "bad":
                     raise wire.InvalidInput("no such language", "language")
-                if len(speech.samples) == 666:
+                if len(stretch.samples) == 666:
                     raise ValueError(SECRET)
             return [
-                asr.Transcript("en", [Segment(0.5, 1.0, f" {len(s.samples)}", (Word(" w", 0.5, 1.0),))]) for s in batch
+                asr.Hypothesis("en", [Segment(0.5, 1.0, f" {len(s.samples)}", (Word(" w", 0.5, 1.0),))]) for s in batch
             ]
 
     model = Model()
@@ -105,9 +107,9 @@ def test_stretches_of_like_options_are_one_batch_and_answers_keep_their_places(m
 
 def test_samples_are_floats_and_the_file_is_the_requests_id(model: Any) -> None:
     run(model, Request(id_="f"))
-    (speech,) = model.batches[0]
-    assert speech.samples.dtype == np.float32 and speech.samples.max() == 0.5
-    assert (speech.file, speech.seconds) == ("f", 0.01)
+    (stretch,) = model.batches[0]
+    assert stretch.samples.dtype == np.float32 and stretch.samples.max() == 0.5
+    assert (stretch.file, stretch.seconds) == ("f", 0.01)
 
 
 def test_no_samples_and_cancelled_requests_reach_no_engine(model: Any) -> None:

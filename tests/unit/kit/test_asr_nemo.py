@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from talkies_kit.wire import AsrOptions, Segment, Word
 
-from tests.unit import asr_modules
+from harness import engine_modules
 
-phrases = asr_modules.load("parakeet", "phrases")
+phrases = engine_modules.load("parakeet", "phrases")
 
 
 @pytest.fixture
@@ -32,8 +32,8 @@ def nemo(monkeypatch: pytest.MonkeyPatch) -> Iterator[types.ModuleType]:
 
 def segments(nemo: types.ModuleType, seconds: float, hypothesis: tuple[str, Any], **options: bool) -> list[Segment]:
     text, timestamp = hypothesis
-    speech = nemo.Speech(np.zeros(round(seconds * 16_000), np.float32), AsrOptions(**options), "")  # type: ignore[arg-type]
-    found = nemo.segments(types.SimpleNamespace(text=text, timestamp=timestamp), speech)
+    stretch = nemo.Stretch(np.zeros(round(seconds * 16_000), np.float32), AsrOptions(**options), "")  # type: ignore[arg-type]
+    found = nemo.segments(types.SimpleNamespace(text=text, timestamp=timestamp), stretch)
     assert isinstance(found, list)
     return found
 
@@ -73,7 +73,8 @@ def test_pieces_without_letters_are_no_words(nemo: types.ModuleType) -> None:
 
 
 def test_text_without_times_is_one_segment(nemo: types.ModuleType) -> None:
-    for timestamp in ([], {"word": [], "segment": [], "char": []}):
+    stamped: tuple[Any, ...] = ([], {"word": [], "segment": [], "char": []})
+    for timestamp in stamped:
         assert segments(nemo, 1.5, (" hi", timestamp)) == [Segment(0.0, 1.5, "hi")]
         assert segments(nemo, 1.5, (" ", timestamp)) == []
 

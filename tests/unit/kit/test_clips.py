@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from talkies import families
 from talkies.registry import Registry
 from talkies.settings import PROJECT, Settings
-from talkies.voices import Voice, Voices
+from talkies.tts.voices import Voice, Voices
 from talkies_kit import clips
 
 MODEL = "qwen3-tts-0.6b"

@@ -94,7 +94,9 @@ def tts(monkeypatch: pytest.MonkeyPatch) -> Iterator[types.ModuleType]:
 def model(tts: types.ModuleType) -> Iterator[Any]:
     """Speaks each syllable as ten samples; the words "bad", "bug" and "gate" do as they are called."""
 
-    class Model(tts.TtsModel):
+    base: Any = tts.TtsModel
+
+    class Model(base):
         def load(self, config: engine.EngineConfig) -> None:
             self.order: list[str] = []
             self.speeches: list[Any] = []
@@ -103,6 +105,10 @@ def model(tts: types.ModuleType) -> Iterator[Any]:
         def synthesize(self, speech: Any) -> Iterator[Any]:
             self.speeches.append(speech)
             for word in speech.text.split():
+                if word == "unspeakable":
+                    self.order.append(word)
+                    yield functools.partial(tts.nothing)
+                    continue
                 if word == "bad":
                     raise wire.InvalidInput("no such voice", "voice")
                 yield functools.partial(self.say, word, speech.text)
@@ -199,6 +205,24 @@ def test_a_piece_goes_out_while_it_is_made_and_is_nobody_elses_turn(model: Any) 
     run(model, long, short)
     assert long.pcm == [10, 10, 10, 10]
     assert model.order == ["one", "by", "one", "short", "end"]
+
+
+def test_text_without_speech_gives_others_their_turns(model: Any) -> None:
+    """Neither a newcomer nor who was before it waits for the end of what cannot be spoken."""
+    hostile, long, short = Request(b"gate " + b"unspeakable " * 500), Request(b"a b c d"), Request(b"short")
+    model.execute([hostile, long])
+    model.execute([short])
+    model.gate.set()
+    for request in (short, long, hostile):
+        assert request.closed.wait(10)
+    last = max(model.order.index(word) for word in ("short", "d"))
+    assert model.order[:last].count("unspeakable") <= 6
+
+
+def test_a_hang_up_ends_what_cannot_be_spoken_within_a_step(model: Any) -> None:
+    hostile = Request(b"one " + b"unspeakable " * 500, cancel_after=1)
+    run(model, hostile)
+    assert model.order.count("unspeakable") <= 2
 
 
 def test_sampling_is_read_from_the_parameters(model: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 
 import pytest
@@ -98,6 +99,19 @@ def test_engine_config() -> None:
     parameters = {"cpu_threads": {"string_value": "3"}, "max_audio_seconds": {"string_value": "21600.0"}}
     config = EngineConfig.parse({"model_config": json.dumps({"name": "m", "parameters": parameters})})
     assert (config.cpu_threads, config.number("max_audio_seconds")) == (3, 21_600)
-    assert EngineConfig("m", {}, 8).cpu_threads >= 1
+    assert EngineConfig("m", {}).cpu_threads >= 1
     with pytest.raises(RuntimeError):
-        _ = EngineConfig("m", {"weights": "/nonexistent"}, 8).weights
+        _ = EngineConfig("m", {"weights": "/nonexistent"}).weights
+
+
+@pytest.mark.parametrize(
+    ("device", "refuse", "runs"), [("cpu", "true", False), ("cpu", "false", True), ("cuda:0", "true", True)]
+)
+def test_an_engine_that_is_too_slow_on_the_cpu_says_so(device: str, refuse: str, runs: bool) -> None:
+    config = EngineConfig("m.engine", {"device": device, "refuse_cpu": refuse})
+    with (
+        contextlib.nullcontext()
+        if runs
+        else pytest.raises(RuntimeError, match=r"^m needs an NVIDIA GPU .*TALKIES_ALLOW_SLOW")
+    ):
+        config.check_device()

@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.unit.asr_modules import load
+from harness.engine_modules import load
 
 chunking = load("audio_chunks", "chunking")
 cutting = load("audio_chunks", "cutting")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.unit.asr_modules import load
+from harness.engine_modules import load
 
 cutting = load("audio_chunks", "cutting")
 Cutter, Knobs, Span = cutting.Cutter, cutting.Knobs, cutting.Span

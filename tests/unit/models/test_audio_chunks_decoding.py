@@ -11,15 +11,16 @@ import numpy as np
 import pytest
 from talkies_kit.wire import InvalidInput
 
-from tests.audio import encode, tone, video_only
-from tests.unit.asr_modules import load
+from harness.audio import encode, tone, video_only
+from harness.engine_modules import load
 
 decoding = load("audio_chunks", "decoding")
 sources = load("audio_chunks", "sources")
+watched = load("audio_chunks", "watched")
 
 
 def decode(data: bytes, split: bool = False, max_seconds: float = 3600.0) -> np.ndarray:
-    blocks = list(decoding.decode(io.BytesIO(data), split=split, max_seconds=max_seconds))
+    blocks = list(decoding.decode(watched.Watched(io.BytesIO(data)), split=split, max_seconds=max_seconds))
     return np.concatenate(blocks, axis=1)
 
 
@@ -146,7 +147,7 @@ def test_playlists_read_no_other_file(playlist: str, suffix: str, tmp_path: Path
     file = tmp_path / f"list.{suffix}"
     file.write_text(playlist.format(path=secret))
     with file.open("rb") as handle, pytest.raises(InvalidInput):
-        list(decoding.decode(handle, split=False, max_seconds=60))
+        list(decoding.decode(watched.Watched(handle), split=False, max_seconds=60))
 
 
 def test_paths_stay_in_their_roots(tmp_path: Path) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.asr_modules import load
+from harness.engine_modules import load
 
 timeline = load("whisper", "timeline")
 evidence = load("whisper", "evidence")
-Piece = timeline.Piece
+Span = timeline.Span
 EOT, BEGIN = 100, 200
 
 
@@ -23,19 +23,19 @@ def split(*tokens: int, seconds: float = 30.0) -> tuple[list, float]:
 
 def test_segments_between_timestamps() -> None:
     tokens = (at(0), 1, 2, at(2.5), at(3), 3, at(5))
-    assert split(*tokens) == ([Piece(0, 2.5, (1, 2)), Piece(3, 5, (3,))], 30)
+    assert split(*tokens) == ([Span(0, 2.5, (1, 2)), Span(3, 5, (3,))], 30)
 
 
 def test_a_pair_of_timestamps_at_the_end_asks_for_more() -> None:
-    assert split(at(0), 1, at(20), at(20)) == ([Piece(0, 20, (1,))], 20)
+    assert split(at(0), 1, at(20), at(20)) == ([Span(0, 20, (1,))], 20)
 
 
 def test_text_without_its_last_timestamp_is_kept() -> None:
-    assert split(at(0), 1, at(20), at(21), 2, 3) == ([Piece(0, 20, (1,)), Piece(21, 30, (2, 3))], 30)
+    assert split(at(0), 1, at(20), at(21), 2, 3) == ([Span(0, 20, (1,)), Span(21, 30, (2, 3))], 30)
 
 
 def test_text_without_timestamps_spans_the_window() -> None:
-    assert split(1, 2, seconds=4.2) == ([Piece(0, 4.2, (1, 2))], 4.2)
+    assert split(1, 2, seconds=4.2) == ([Span(0, 4.2, (1, 2))], 4.2)
 
 
 def test_nothing() -> None:
@@ -45,9 +45,9 @@ def test_nothing() -> None:
 
 @given(st.lists(st.one_of(st.integers(0, EOT - 1), st.integers(BEGIN, BEGIN + 1500))), st.floats(0.1, 30))
 def test_no_token_is_lost_and_time_runs_forward(tokens: list[int], seconds: float) -> None:
-    pieces, heard = timeline.split(tokens, BEGIN, EOT, seconds)
-    assert [token for piece in pieces for token in piece.tokens] == [token for token in tokens if token < EOT]
-    times = [time for piece in pieces for time in (piece.start, piece.end)]
+    spans, heard = timeline.split(tokens, BEGIN, EOT, seconds)
+    assert [token for span in spans for token in span.tokens] == [token for token in tokens if token < EOT]
+    times = [time for span in spans for time in (span.start, span.end)]
     assert times == sorted(times)
     assert all(0 <= time <= seconds for time in times)
     assert 0 <= heard <= seconds

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from talkies_kit.wire import SAMPLE_RATE, Word
 
-from tests.unit.asr_modules import load
+from harness.engine_modules import load
 
 loudness = load("whisper", "loudness")
 sentences = load("whisper", "sentences").sentences

