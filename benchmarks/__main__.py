@@ -17,15 +17,17 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from talkies import environments, weights
+from talkies.families import MODEL_REPOSITORY
 from talkies.registry import Registry
 from talkies.settings import PROJECT, Settings
+from talkies.setup import environments, weights
 
-from benchmarks import load
-from benchmarks import server as talkies
+from benchmarks import drills, load, soak
 from benchmarks.audio import SENTENCES, Corpus, corpus, seconds
 from benchmarks.engines import measure_engines
 from benchmarks.report import show
+from benchmarks.server import measure, serving, subject
+from harness.server import Service
 
 HERE = Path(__file__).parent
 VOICE = "af_heart"
@@ -39,13 +41,18 @@ def main() -> None:
     settings = Settings.load()
     if args.load:
         sys.exit(not load.main(settings, args.seconds))
+    if args.drills:
+        sys.exit(not drills.main(settings))
+    if args.soak:
+        sys.exit(not soak.main(settings, args.soak))
     registry = Registry.load(settings.models_file)
     if args.audio is None and (beside := PROJECT.parent / "shared" / "audio").is_dir():
         args.audio = beside
+    service: Service
     with tempfile.TemporaryDirectory(prefix="talkies-bench-") as scratch, contextlib.ExitStack() as stack:
         recordings = corpus(args.audio, PROJECT / "tests" / "data" / "jfk.flac", Path(scratch))
         figures: dict[str, Any] = {"about": _about(args.audio, recordings), "long_seconds": seconds(recordings.long)}
-        whisper, kokoro = (registry.find(s) for s in (settings.default_asr_model, settings.default_tts_model))
+        whisper, kokoro = (registry.find(alias) for alias in ("whisper-1", "tts-1"))
         figures["whisper"] = _library(
             settings,
             "whisper",
@@ -60,19 +67,19 @@ def main() -> None:
             settings,
             "kokoro",
             weights=str(weights.folder(settings, kokoro)),
-            vocabulary=str(environments.MODEL_REPOSITORY / "kokoro" / "1" / "vocabulary.json"),
+            vocabulary=str(MODEL_REPOSITORY / "kokoro" / "1" / "vocabulary.json"),
             voice=VOICE,
             sentences=SENTENCES,
             repeats=args.repeats,
         )
         console.print("through the server")
         if args.url:
-            server = talkies.Server(args.url, args.grpc, None, whisper.slug, kokoro.slug, VOICE)
+            service = Service(args.url, args.grpc)
         else:
             data = Path(scratch) / "data"
             data.mkdir()
-            server = stack.enter_context(talkies.running(settings, data, VOICE))
-        figures["server"] = talkies.measure(server, recordings, repeats=args.repeats)
+            service = stack.enter_context(serving(settings, data))
+        figures["server"] = measure(subject(service, VOICE), recordings, repeats=args.repeats)
     texts = (_words(figures["whisper"].pop("text")), _words(figures["server"].pop("text")))
     figures["words"] = [len(words) for words in texts]
     figures["agreement"] = difflib.SequenceMatcher(None, *texts, autojunk=False).ratio()
@@ -94,6 +101,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--url", help="measure this server instead of starting one; it must be idle")
     parser.add_argument("--grpc", default="127.0.0.1:8001", metavar="HOST:PORT", help="that server's gRPC address")
     parser.add_argument("--load", action="store_true", help="instead, 50 clients of every kind at once")
+    parser.add_argument("--drills", action="store_true", help="instead, kill, stop and starve every part")
+    parser.add_argument("--soak", type=int, metavar="ROUNDS", help="instead, 200 aborts and 50 loads so many times")
     parser.add_argument("--seconds", type=float, default=60, help="how long they go on")
     return parser.parse_args()
 

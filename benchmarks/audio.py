@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import wave
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,8 @@ from pathlib import Path
 import av
 import numpy as np
 from numpy.typing import NDArray
+
+from harness import audio
 
 RATE = 16_000
 SHORT, LONG = 3.0, 15.0
@@ -60,23 +61,13 @@ def seconds(path: Path) -> float:
 
 
 def _looped(path: Path, work: Path) -> Corpus:
-    speech = _decode(path)
+    speech = audio.decode(path, RATE)
     pause = np.zeros(RATE, np.int16)
     repeats = int(480 * RATE / (speech.size + pause.size)) + 1
     clips = [_write(work / f"clip{i}.wav", [speech[: int((3 + i) * RATE)]]) for i in range(8)]
     return Corpus(_write(work / "long.wav", [speech, pause] * repeats), tuple(clips), clips[0])
 
 
-def _decode(path: Path) -> NDArray[np.int16]:
-    resampler = av.AudioResampler("s16", "mono", RATE)
-    with av.open(str(path)) as container:
-        frames = [part for frame in container.decode(audio=0) for part in resampler.resample(frame)]
-    return np.concatenate([frame.to_ndarray().reshape(-1) for frame in [*frames, *resampler.resample(None)]])
-
-
 def _write(path: Path, parts: Sequence[NDArray[np.int16]]) -> Path:
-    with wave.open(str(path), "wb") as out:
-        out.setparams((1, 2, RATE, 0, "NONE", ""))
-        for part in parts:
-            out.writeframes(part.tobytes())
+    path.write_bytes(audio.encode(np.concatenate(parts), RATE, "wav", "pcm_s16le"))
     return path

@@ -6,7 +6,6 @@ to hold, but write until they are stopped.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import shlex
@@ -15,22 +14,23 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 from rich.console import Console
-from talkies import environments, weights
 from talkies.errors import ModelNotFound, StartupError
 from talkies.families import Modality
 from talkies.registry import Model, Registry
-from talkies.render import AUDIO_CHUNKS, engine_name
 from talkies.settings import PROJECT, Settings
+from talkies.setup import environments, weights
+from talkies_kit.wire import AUDIO_CHUNKS
 
-from benchmarks import server as talkies
 from benchmarks.audio import SENTENCES
+from benchmarks.server import serving
+from harness import processes
 
 HERE = Path(__file__).parent
 CLIP = PROJECT / "tests" / "data" / "jfk.flac"
@@ -136,7 +136,7 @@ def _provide(settings: Settings, model: Model, folder: Path, *, tiny: bool) -> s
                 raise Unmeasured("it needs the vocabulary of whisper-base: talkies pull whisper-base")
             arguments.append(str(vocabulary))
         case "qwen3_tts":
-            script = PROJECT / "tests" / "models" / "make_qwen3_tts.py"
+            script = PROJECT / "harness" / "models" / "make_qwen3_tts.py"
             arguments = [] if tiny else ["real"]
     if not script.is_file():
         raise Unmeasured(f"it has no weights: talkies pull {model.slug}")
@@ -159,30 +159,22 @@ def _measure(settings: Settings, model: Model, scratch: Path, used: Callable[[],
     data.mkdir()
     home = settings.model_copy(update={"data_dir": scratch, "envs_dir": settings.envs})
     variables = {
-        "TALKIES_DEVICE": settings.device,
-        "TALKIES_ENABLED_MODELS": model.slug,
-        "TALKIES_QWEN3_ALLOW_CPU": "true",
-        "TALKIES_LOAD_TIMEOUT": str(LIMIT),
-        "TALKIES_MODEL_TTL": "0",
-        "TALKIES_AUTH_TOKEN": "",
+        "DEVICE": settings.device,
+        "ENABLED_MODELS": model.slug,
+        "ALLOW_SLOW_CPU": "true",
+        "LOAD_TIMEOUT": str(LIMIT),
+        "MODEL_TTL": "0",
+        "AUTH_TOKEN": "",
     }
-    with talkies.running(home, data, "", **variables) as server:
-        memory = used or (lambda: sum(_resident(server).values()))
+    with serving(home, data, **variables) as server:
+        memory = used or (lambda: sum(processes.memory(server.process.pid).values()))
         before = memory()
         first, load = _ask(server.url, model)
         second, _ = _ask(server.url, model)
-        loaded, engine = memory(), _resident(server).get(engine_name(model), 0.0)
+        loaded, engine = memory(), processes.memory(server.process.pid).get(model.engine, 0.0)
         server.unload()
-        after, gone = memory(), engine_name(model) not in _resident(server)
+        after, gone = memory(), not server.pids(model.engine)
     return Figures(load, first - load, second, before, loaded, after, engine, gone)
-
-
-def _resident(server: talkies.Server) -> Mapping[str, float]:
-    """The memory of the server's processes, at a moment at which none of them ends."""
-    while True:
-        with contextlib.suppress(OSError, StopIteration):
-            return server.memory()
-        time.sleep(0.05)
 
 
 def _ask(url: str, model: Model) -> tuple[float, float]:
