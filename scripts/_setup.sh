@@ -5,8 +5,12 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 fail() { printf 'talkies: %s\n' "$*" >&2; exit 1; }
 
-# Says of what .venv was made: one line, of the requirements file and a digest of all that decides its content.
-stamp() { echo "$1 $(cat requirements.txt requirements-dev.txt requirements-uv.txt pyproject.toml | sha256sum | cut -d' ' -f1)"; }
+# Says of what .venv was made, the requirements file and a digest of all that decides its content, and where. Its programs
+# name that place: one that was moved does not start, one that was copied with the folder runs the other folder's code.
+stamp() {
+  echo "$1 $(cat requirements.txt requirements-dev.txt requirements-uv.txt pyproject.toml | sha256sum | cut -d' ' -f1)"
+  echo "$PWD"
+}
 
 setup() {
   local requirements=$1 python="" candidate
@@ -20,7 +24,7 @@ setup() {
     fi
   done
   [ -n "$python" ] || fail "Python 3.11 or 3.12 is needed; install one and run this again."
-  if [ ! -x .venv/bin/uv ]; then
+  if [ ! -x .venv/bin/uv ] || [ "$(sed -n 2p .venv/talkies-stamp 2>/dev/null)" != "$PWD" ]; then
     echo "talkies: creating .venv with $($python --version)" >&2
     rm -rf .venv
     "$python" -m venv .venv || fail "$python cannot create a virtual environment; on Debian and Ubuntu install python3-venv."
@@ -34,5 +38,9 @@ setup() {
   stamp "$requirements" > .venv/talkies-stamp
 }
 
+# One at a time: two scripts would install into the same .venv.
+exec 9< .
+flock 9 || fail "the project folder cannot be locked."
 setup "$1"
+exec 9<&-
 shift
