@@ -24,6 +24,9 @@ class FakeTriton:
             raise Unavailable("down")
         return dict(self.states)
 
+    async def instances(self, name: str) -> int:
+        return 2
+
     async def is_ready(self) -> bool:
         return not self.down
 
@@ -49,18 +52,24 @@ class FakeTriton:
 
 
 class FakeProcesses:
-    """One process, until it is killed."""
+    """Those of what `triton` has loaded, until they are killed."""
 
-    def __init__(self) -> None:
+    def __init__(self, triton: FakeTriton) -> None:
+        self._triton = triton
         self.killed: list[str] = []
         self.used = 0.0
         self.load = 0.0
         self.guests = False
         self.server = 1
         self.stubs = 2
+        self.dying = 0
+        """How many times a killed process is still found."""
 
     def alive(self, name: str) -> bool:
-        return not self.killed
+        if name in self.killed:
+            self.dying -= 1
+            return self.dying >= 0
+        return self._triton.states.get(name, State.UNAVAILABLE) is not State.UNAVAILABLE
 
     def count(self, name: str) -> int:
         return self.stubs

@@ -19,16 +19,11 @@ class FirstStep:
     failures: int = 0
     server: int = 0
     """The tritonserver, by its pid; another one has loaded it anew."""
-    processes: int = 0
-    """The most that were seen since then."""
 
-    def look(self, server: int, processes: int) -> None:
-        """Note how many living processes it has."""
+    def serves(self, server: int) -> None:
+        """Note which tritonserver runs it."""
         if server != self.server:
-            self.server, self.processes, self.problem, self.failures = server, 0, "", 0
-        if processes < self.processes:
-            self.died()
-        self.processes = max(self.processes, processes)
+            self.server, self.problem, self.failures = server, "", 0
 
     def died(self) -> None:
         self.problem = "a process of audio_chunks has died"
@@ -41,4 +36,4 @@ class FirstStep:
 
     def replaced(self) -> None:
         self.repairs += 1
-        self.problem, self.processes, self.failures = "", 0, 0
+        self.problem, self.failures = "", 0

@@ -133,6 +133,14 @@ class Triton:
                 states[entry.name] = State(entry.state)
         return states
 
+    async def instances(self, name: str) -> int:
+        """How many instances, each a process, a loaded model has."""
+        try:
+            answer = await self._client.get_model_config(name, client_timeout=_CALL_TIMEOUT)
+        except InferenceServerException as error:
+            raise _error(error) from None
+        return sum(group.count for group in answer.config.instance_group)
+
     async def load(self, name: str, within: float) -> None:
         """Load a model, for an ensemble with its members. Raises ModelUnavailable with the engine's own sentence."""
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Protocol
 
 import structlog
@@ -25,6 +25,9 @@ killed, so that its memory is free. Loading the model again beside that is right
 
 _END_WAIT = 2.0
 """Seconds that an `audio_chunks` with a dead process may take to unload; it often never does."""
+
+_DEATH_WAIT = 30.0
+"""Seconds for a killed process to be gone: the kernel frees its memory first, on a busy machine not at once."""
 
 _BUSY = 0.05
 """Share of a core above which an engine computes; an idle one only blinks."""
@@ -67,7 +70,7 @@ class Unloading:
         self._processes = processes
 
     async def unload(self, model: Model, reason: str) -> None:
-        """Return when the model's process has ended and its memory is free."""
+        """Return when the model's process has ended and its memory is free; of an outside tritonserver, when it says so."""
         engine = model.engine
         await self._triton.unload(model.slug)
         deadline = time.monotonic() + self._settings.request_timeout
@@ -80,8 +83,7 @@ class Unloading:
             if self._processes and self._processes.has_guests() and computes and time.monotonic() < deadline:
                 continue
             log.warning("unload is stuck", model=model.slug, after=_UNLOAD_WAIT)
-            if self._processes:
-                self._processes.kill(engine)
+            await self._kill(engine)
             break
         self._metrics.unloads.labels(model.slug, reason).inc()
         log.info("unloaded", model=model.slug, reason=reason)
@@ -94,20 +96,17 @@ class Unloading:
         await self._triton.unload(name)
         deadline = time.monotonic() + _END_WAIT
         while time.monotonic() < deadline:
-            state = (await self._triton.index()).get(name)
-            if state not in (State.READY, State.UNLOADING) or (self._processes and not self._processes.alive(name)):
+            if self._ended(name, {(await self._triton.index()).get(name)}):
                 return
             await asyncio.sleep(_POLL)
-        if self._processes:
-            self._processes.kill(name)
+        await self._kill(name)
 
     async def abandon(self, model: Model) -> None:
         """Let go of a load that took too long, so that no process is left that nobody counts.
 
         Triton unloads what it is still loading once that has ended; the end of the process ends it at once.
         """
-        if self._processes:
-            self._processes.kill(model.engine)
+        await self._kill(model.engine)
         with contextlib.suppress(TalkiesError):
             await self._triton.unload(model.slug)
 
@@ -120,10 +119,31 @@ class Unloading:
             if State.READY in now:
                 # The ensemble leaves a member that somebody loaded by its own name.
                 await self._triton.unload(engine)
-            elif State.UNLOADING not in now or (self._processes and not self._processes.alive(engine)):
+            elif self._ended(engine, now):
                 return True
             await asyncio.sleep(_POLL)
         return False
+
+    def _ended(self, name: str, now: Set[State | None]) -> bool:
+        """Whether the Triton model has no process any more.
+
+        Triton's states say less: UNLOADING may stay for ever, UNAVAILABLE may come before the end.
+        """
+        if self._processes:
+            return not self._processes.alive(name)
+        return not now & {State.READY, State.UNLOADING}
+
+    async def _kill(self, name: str) -> None:
+        """Kill the Triton model's processes, and return when they are gone."""
+        if not self._processes:
+            return
+        self._processes.kill(name)
+        deadline = time.monotonic() + _DEATH_WAIT
+        while self._processes.alive(name):
+            if time.monotonic() > deadline:
+                log.error("a killed process does not end", model=name, after=_DEATH_WAIT)
+                return
+            await asyncio.sleep(_POLL)
 
 
 def states(model: Model, index: Mapping[str, State]) -> set[State | None]:

@@ -57,11 +57,25 @@ class Watch:
             self._replace_if_it_hangs(self._processes)
             return
         self._answered, self._since = True, time.monotonic()
-        if (await self._triton.index()).get(AUDIO_CHUNKS) is not State.READY:
-            return
-        self._residency.first_step.look(self._server, self._processes.count(AUDIO_CHUNKS))
-        if self._residency.first_step.problem:
+        first_step = self._residency.first_step
+        first_step.serves(self._server)
+        if await self._lacks_a_process(self._processes):
+            first_step.died()
+        if first_step.problem:
             await self._residency.mend()
+
+    async def _lacks_a_process(self, processes: EngineProcesses) -> bool:
+        """Whether an `audio_chunks` that Triton calls ready has fewer processes than it was started with.
+
+        Those of a copy that still unloads count too: what they hide is seen when they are gone, or by the next request.
+        """
+        if not await self._is_first_step_ready():
+            return False
+        lacks = processes.count(AUDIO_CHUNKS) < await self._triton.instances(AUDIO_CHUNKS)
+        return lacks and await self._is_first_step_ready()  # else somebody unloaded it just then
+
+    async def _is_first_step_ready(self) -> bool:
+        return (await self._triton.index()).get(AUDIO_CHUNKS) is State.READY
 
     def _replace_if_it_hangs(self, processes: EngineProcesses) -> None:
         limit = self._settings.hang_timeout if self._answered else max(_START, self._settings.hang_timeout)

@@ -177,7 +177,8 @@ async def test_a_stuck_unload_ends_with_its_process(tmp_path: Path, monkeypatch:
     registry = Registry.load(configured.models_file)
     triton = FakeTriton()
     triton.states = {TTS: State.READY}
-    processes = FakeProcesses()
+    processes = FakeProcesses(triton)
+    processes.dying = 3
 
     async def stick(name: str) -> None:
         triton.states[name] = State.UNLOADING
@@ -185,10 +186,25 @@ async def test_a_stuck_unload_ends_with_its_process(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(triton, "unload", stick)
     residency = Residency(configured, registry, triton, Metrics(registry), processes)  # type: ignore[arg-type]
     await residency.evict(TTS)
-    assert processes.killed == [TTS]
+    assert processes.killed == [TTS] and not processes.alive(TTS)
     triton.states = {TTS: State.READY}
     await residency.evict(TTS)  # the process is gone: nothing to wait for
     assert processes.killed == [TTS]
+
+
+async def test_an_unload_ends_with_its_process_whatever_triton_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configured = Settings(data_dir=tmp_path, triton_url="elsewhere:8001")
+    registry = Registry.load(configured.models_file)
+    triton = FakeTriton()
+    triton.states = {TTS: State.READY}
+    processes = FakeProcesses(triton)
+    looks = iter([True, True, False])
+    monkeypatch.setattr(processes, "alive", lambda _: next(looks))
+    residency = Residency(configured, registry, triton, Metrics(registry), processes)  # type: ignore[arg-type]
+    await residency.evict(TTS)
+    assert not list(looks) and processes.killed == []
 
 
 async def test_missing_weights(tmp_path: Path) -> None:
@@ -206,7 +222,8 @@ async def test_a_stuck_unload_waits_while_it_computes_for_a_guest(
     monkeypatch.setattr("talkies.engines.unloading._UNLOAD_WAIT", 0.05)
     configured = Settings(data_dir=tmp_path, triton_url="elsewhere:8001")
     registry = Registry.load(configured.models_file)
-    triton, processes = FakeTriton(), FakeProcesses()
+    triton = FakeTriton()
+    processes = FakeProcesses(triton)
     triton.states = {TTS: State.READY}
     processes.guests, processes.load = True, 0.05
 

@@ -28,7 +28,8 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
     def make(**settings: Any) -> tuple[Watch, Residency, FakeTriton, FakeProcesses, Registry]:
         configured = Settings(data_dir=tmp_path, triton_url="elsewhere:8001", **settings)
         registry = Registry.load(configured.models_file)
-        triton, processes = FakeTriton(), FakeProcesses()
+        triton = FakeTriton()
+        processes = FakeProcesses(triton)
         residency = Residency(configured, registry, triton, Metrics(registry), processes)  # type: ignore[arg-type]
         watch = Watch(configured, triton, residency, processes)  # type: ignore[arg-type]
         return watch, residency, triton, processes, registry
@@ -46,8 +47,18 @@ async def test_it_replaces_what_died_while_nobody_asked(make: Make) -> None:
     await watch.look()
     assert triton.calls == [("unload", "audio_chunks"), ("load", "audio_chunks")]
     processes.server, processes.stubs = 2, 0  # another tritonserver, whose processes have yet to come
+    triton.states["audio_chunks"] = State.LOADING
     await watch.look()
     assert len(triton.calls) == 2
+
+
+async def test_the_processes_of_an_older_copy_that_end_are_no_death(make: Make) -> None:
+    """Who unloads it by gRPC: the next transcription loads it anew while the old one still unloads."""
+    watch, _, triton, processes, _ = make()
+    for stubs in (4, 3, 2):
+        processes.stubs = stubs
+        await watch.look()
+    assert triton.calls == []
 
 
 async def test_a_tritonserver_that_hangs_is_replaced(make: Make) -> None:
