@@ -70,7 +70,7 @@ class Unloading:
         self._processes = processes
 
     async def unload(self, model: Model, reason: str) -> None:
-        """Return when the model's process has ended and its memory is free; of an outside tritonserver, when it says so."""
+        """Return when the model's process has ended and its memory is free, or an outside tritonserver says so."""
         engine = model.engine
         await self._triton.unload(model.slug)
         deadline = time.monotonic() + self._settings.request_timeout
