@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import time
 import wave
 from collections.abc import Callable
 from pathlib import Path
@@ -151,18 +150,3 @@ def test_ignored_fields_are_taken(server: Server, jfk: Path) -> None:
         files = {"file": ("a.flac", jfk.read_bytes())}
         answer = http.post("/v1/audio/transcriptions", data={**form, "response_format": "verbose_json"}, files=files)
     assert answer.json()["segments"] and answer.json()["words"]
-
-
-def test_nothing_is_left_in_the_home_folder(
-    start_server: Callable[..., Server], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jfk: Path
-) -> None:
-    """onnxruntime, for one, would write who it is there, and tell its maker."""
-    home = tmp_path / "home"
-    home.mkdir()
-    monkeypatch.setenv("HOME", str(home))
-    for name in ("ORT_DISABLE_TELEMETRY", "HF_HUB_DISABLE_TELEMETRY", "DO_NOT_TRACK"):
-        monkeypatch.delenv(name, raising=False)
-    server = start_server(MAX_LOADED_MODELS="2")
-    assert server.transcribe(jfk).status_code == server.speak().status_code == 200
-    time.sleep(5)  # it takes its time
-    assert list(home.rglob("*")) == []
