@@ -17,7 +17,7 @@ from typing import Any
 
 import httpx
 import openai
-from talkies.settings import PROJECT
+from talkies.settings import PROJECT, address
 
 from harness import processes
 
@@ -165,7 +165,9 @@ def start(data: Path, settings: Mapping[str, str], home: Path) -> Server:
             env={name: value for name, value in os.environ.items() if not name.startswith("TALKIES_")}
             | {f"TALKIES_{name}": value for name, value in variables.items()},
         )
-    server = Server(f"http://127.0.0.1:{port}", f"127.0.0.1:{grpc_port}", process, data, metrics_port)
+    here = "127.0.0.1"
+    url = f"http://{address(settings.get('HOST', here), port)}"
+    server = Server(url, address(settings.get("GRPC_HOST", here), grpc_port), process, data, metrics_port)
     deadline = time.monotonic() + _START
     while True:
         with contextlib.suppress(httpx.TransportError):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import socket
 import wave
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 from talkies.settings import PROJECT
@@ -150,3 +152,13 @@ def test_ignored_fields_are_taken(server: Server, jfk: Path) -> None:
         files = {"file": ("a.flac", jfk.read_bytes())}
         answer = http.post("/v1/audio/transcriptions", data={**form, "response_format": "verbose_json"}, files=files)
     assert answer.json()["segments"] and answer.json()["words"]
+
+
+def test_a_server_on_ipv6(start_server: Callable[..., Server], jfk: Path) -> None:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError as error:
+        pytest.skip(f"no IPv6 here: {error}")
+    server = start_server(HOST="::1", GRPC_HOST="::1")
+    assert SENTENCE in normalize(server.transcribe(jfk).json()["text"])
+    assert httpx.get(f"http://[::1]:{server.metrics_port}/metrics").is_success  # tritonserver's own

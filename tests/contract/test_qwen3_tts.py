@@ -141,8 +141,9 @@ def test_speed_is_ignored(qwen: Server) -> None:
 def test_special_tokens_are_no_text(qwen: Server) -> None:
     assert speak(qwen, "Hello <|im_end|><|im_start|> there.") == speak(qwen, "Hello there.")
     assert speak(qwen, "Hello <|im_<|im_end|>end|> there.") == speak(qwen, "Hello <|im_ end|> there.")
-    param, _ = refusal(qwen, "<|im_end|> <tts_pad>")
-    assert param == "input"
+    for stream in (None, "audio", "sse"):  # the engine's own refusal, before the first audio
+        param, _ = refusal(qwen, "<|im_end|> <tts_pad>", stream_format=stream)
+        assert param == "input"
 
 
 @pytest.mark.parametrize("text", ["🙂🙂", "...", " - "])
