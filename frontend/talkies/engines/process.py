@@ -208,7 +208,7 @@ class EmbeddedServer:
             f"--grpc-address={bracketed(self._settings.grpc_host)}",
             f"--grpc-port={self._settings.grpc_port}",
             *closed,
-            # Its metrics are served by libevhtp, which takes any other address for an IPv4 one: "::1" for 255.255.255.255.
+            # libevhtp, which serves its metrics, takes any other address for an IPv4 one: ::1 for 255.255.255.255.
             f"--metrics-address={'ipv6:' if ':' in self._settings.host else ''}{self._settings.host}",
             f"--metrics-port={self._settings.metrics_port}",
             "--log-verbose=0",
