@@ -149,7 +149,10 @@ class Downloads:
     async def _look_up(self, host: str, port: int) -> list[str]:
         """The numeric addresses of a host, in the order to try them. Raises OSError, UnicodeError."""
         ask = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
-        found = await asyncio.get_running_loop().run_in_executor(self._resolvers, ask)
+        try:
+            found = ask(flags=socket.AI_NUMERICHOST)  # a number need not stand in line behind names
+        except socket.gaierror:
+            found = await asyncio.get_running_loop().run_in_executor(self._resolvers, ask)
         return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
     async def _addresses(self, url: httpx.URL) -> list[str]:

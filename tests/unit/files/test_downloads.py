@@ -745,12 +745,27 @@ async def test_a_download_that_nobody_waits_for_ends(place: Place, web: Web) -> 
 
 async def test_silent_name_servers_hold_nobody_else(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     go = threading.Event()
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: go.wait(10) and [])
-    asked = [asyncio.create_task(place.fetcher.fetch(f"http://silent{number}.example/")) for number in range(40)]
-    await asyncio.sleep(0.05)
+    really = socket.getaddrinfo
+    waiting: list[str] = []
+
+    def look_up(host: str, port: int, *, type: int, flags: int = 0) -> Any:
+        if flags & socket.AI_NUMERICHOST:
+            return really(host, port, type=type, flags=flags)
+        waiting.append(host)
+        go.wait(10)
+        raise socket.gaierror("silent")
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    fetcher = Downloads(Settings(data_dir=place.root), place.staging)  # with names that are looked up
+    asked = [asyncio.create_task(fetcher.fetch(f"http://silent{number}.example/")) for number in range(40)]
     try:
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(5):
+            await asyncio.sleep(0.1)
             assert await asyncio.to_thread(len, "four") == 4
+            for host in ("169.254.169.254", "2852039166", "[fe80::1]"):  # numbers are nobody's to look up
+                with pytest.raises(BadRequest, match="does not fetch from"):
+                    await fetcher.fetch(f"http://{host}/")
+        assert 0 < len(waiting) < 40
     finally:
         go.set()
         for task in asked:
