@@ -144,8 +144,8 @@ def test_a_second_signal_ends_it_at_once(start_server: Callable[..., Server], nu
         with pytest.raises(subprocess.TimeoutExpired):
             server.process.wait(2)
         server.process.send_signal(number)
-        assert server.process.wait(15) == 0
-        assert work.result(15).status_code == 503
+        assert server.process.wait(60) == 0
+        assert work.result(60).status_code == 503
     assert not [pid for pid in children if is_alive(pid)]
     assert "Traceback" not in server.log()
 
@@ -165,7 +165,7 @@ def test_speech_that_is_dear_to_read(server: Server, text: str) -> None:
         with contextlib.suppress(httpx.ReadTimeout):
             answer = hostile.result()
             assert answer.status_code in (200, 400), answer.text
-    wait_until(lambda: server.active() == 0, 20, "its work has ended with it")
+    wait_until(lambda: server.active() == 0, 120, "its work has ended with it")
     with server.http(timeout=30) as http:
         assert http.post("/v1/audio/speech", json={"model": "kokoro-82m", "input": "Hi."}).status_code == 200
 
