@@ -166,7 +166,7 @@ def test_speech_that_is_dear_to_read(server: Server, text: str) -> None:
             answer = hostile.result()
             assert answer.status_code in (200, 400), answer.text
     wait_until(lambda: server.active() == 0, 120, "its work has ended with it")
-    with server.http(timeout=30) as http:
+    with server.http(timeout=120) as http:
         assert http.post("/v1/audio/speech", json={"model": "kokoro-82m", "input": "Hi."}).status_code == 200
 
 
