@@ -41,8 +41,11 @@ def traced(server: Server, into: Path) -> Iterator[None]:
         yield
     finally:
         tracer.send_signal(signal.SIGINT)
-        tracer.wait(timeout=30)
-        tracer.stderr.close()
+        try:
+            tracer.wait(timeout=30)
+        finally:
+            tracer.kill()  # what is traced goes on without it
+            tracer.stderr.close()
 
 
 def addresses(trace: str) -> set[str]:
