@@ -22,6 +22,8 @@ from talkies.settings import Settings
 from talkies.setup import environments, weights
 
 _CONFIG = "config.pbtxt"
+_CUDA_CONFIG = "config.cuda.pbtxt"
+"""What is different on a GPU."""
 
 
 def render(settings: Settings, registry: Registry) -> Path:
@@ -40,7 +42,13 @@ def render(settings: Settings, registry: Registry) -> Path:
         wire.CONFIG_VAD_THRESHOLD: str(settings.vad_threshold),
     }
     chunker = MODEL_REPOSITORY / wire.AUDIO_CHUNKS
-    _model(chunker, _parse(chunker / _CONFIG), settings.envs / wire.AUDIO_CHUNKS, staging / wire.AUDIO_CHUNKS, knobs)
+    _model(
+        chunker,
+        _parse(chunker / _CONFIG),
+        environments.folder(settings, wire.AUDIO_CHUNKS),
+        staging / wire.AUDIO_CHUNKS,
+        knobs,
+    )
     for model in registry.values():
         family = model.executor
         parameters = {
@@ -56,9 +64,13 @@ def render(settings: Settings, registry: Registry) -> Path:
         if family.clones:
             folders = family.clip_folders(settings).values()
             parameters[wire.CONFIG_VOICE_FOLDERS] = os.pathsep.join(map(str, folders))
-        own = family.folder / _CONFIG
-        config = _parse(MODEL_REPOSITORY / f"{family.modality}.pbtxt", *([own] if own.is_file() else []))
-        _model(family.folder, config, settings.envs / family.environment, staging / model.engine, parameters)
+        parts = [MODEL_REPOSITORY / f"{family.modality}.pbtxt", family.folder / _CONFIG]
+        if parameters[wire.CONFIG_DEVICE] != "cpu":
+            parts.append(family.folder / _CUDA_CONFIG)
+        config = _parse(*(part for part in parts if part.is_file()))
+        _model(
+            family.folder, config, environments.folder(settings, family.environment), staging / model.engine, parameters
+        )
         if model.modality is Modality.ASR:
             _ensemble(staging, model)
     shutil.rmtree(target, ignore_errors=True)
