@@ -41,6 +41,20 @@ def encode(
     return out.getvalue()
 
 
+def encode_float(samples: np.ndarray[Any, np.dtype[Any]], rate: int, container: str, codec: str) -> bytes:
+    """Mono samples with full scale at 1 as a file of a codec with more than 16 bits."""
+    out = io.BytesIO()
+    with av.open(out, "w", format=container) as file:
+        stream = cast(AudioStream, file.add_stream(codec, rate=rate, layout="mono"))
+        frame = av.AudioFrame.from_ndarray(samples[None].astype(np.float32), format="flt", layout="mono")
+        frame.sample_rate = rate
+        resampler = AudioResampler(format=stream.format, layout="mono", rate=rate)
+        for part in [*resampler.resample(frame), *resampler.resample(None)]:
+            file.mux(stream.encode(part))
+        file.mux(stream.encode(None))
+    return out.getvalue()
+
+
 def tone(seconds: float, rate: int = 16_000, hertz: float = 440.0) -> np.ndarray[Any, np.dtype[np.int16]]:
     time = np.arange(int(seconds * rate)) / rate
     return (8000 * np.sin(2 * np.pi * hertz * time)).astype(np.int16)

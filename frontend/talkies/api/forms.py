@@ -59,8 +59,10 @@ def of_json(content: bytes, path: Path) -> Form:
     audio = value.pop("input_audio", None)
     for name, entry in value.items():
         for item in entry if isinstance(entry, list) else [entry]:
-            if isinstance(item, str | int | float):  # others are of no use here, null counts as not sent
-                form.add(name, str(item).lower() if isinstance(item, bool) else str(item))
+            parts = {f"{name}[{key}]": part for key, part in item.items()} if isinstance(item, dict) else {name: item}
+            for full_name, part in parts.items():
+                if isinstance(part, str | int | float):  # others are of no use here, null counts as not sent
+                    form.add(full_name, str(part).lower() if isinstance(part, bool) else str(part))
     if sum(map(len, form.fields.values())) > MAX_FIELDS:
         raise too_many_fields()
     for name, values in form.fields.items():

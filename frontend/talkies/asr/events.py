@@ -8,27 +8,28 @@ from typing import Any
 
 from talkies.asr import formats
 from talkies.asr.plan import Plan
-from talkies.asr.progress import Update
+from talkies.asr.progress import Step
 from talkies.asr.transcript import Transcript
 
 Event = Mapping[str, Any]
 
 
-async def events_of(plan: Plan, progress: AsyncGenerator[list[Update] | Transcript]) -> AsyncGenerator[list[Event]]:
+async def events_of(plan: Plan, progress: AsyncGenerator[Step | Transcript]) -> AsyncGenerator[list[Event]]:
     """The events that each step of `Transcriber.stream` makes, often none.
 
     The deltas joined are the text of the last event, `transcript.text.done`. Of verbose_json it has the other fields
-    too, since no event of OpenAI's carries them.
+    too, since no event of OpenAI's carries them. Who asked for progress gets two more types of event.
     """
     diarized = plan.format.diarized
     text: list[str] = []
     async with aclosing(progress):
         async for step in progress:
             if isinstance(step, Transcript):
-                yield [_done(plan, step, "".join(text))]
+                answer = {"type": "transcript.answer", "content": plan.render(step)}
+                yield [*([answer] if plan.watched else []), _done(plan, step, "".join(text))]
                 return
             events: list[Event] = []
-            for update in step:
+            for update in step.updates:
                 delta = update.plain if diarized else update.text
                 text.append(delta)
                 event: Event = {"type": "transcript.text.delta", "delta": delta}
@@ -37,9 +38,13 @@ async def events_of(plan: Plan, progress: AsyncGenerator[list[Update] | Transcri
                     events += [{**event, "segment_id": segment["id"]}, segment]
                 else:
                     events.append(event)
+            if plan.watched:
+                events.append({"type": "transcript.progress", "seconds": step.seconds})
             yield events
 
 
 def _done(plan: Plan, transcript: Transcript, text: str) -> Event:
     more: Event = formats.verbose(transcript, plan.asked) if plan.format.words else {}
+    if plan.asked.dialect.languages:
+        more = {**more, "languages": formats.spoken(transcript)}
     return {**more, "type": "transcript.text.done", "text": text, "usage": formats.usage(transcript)}

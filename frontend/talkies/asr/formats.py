@@ -11,6 +11,8 @@ from talkies_kit.wire import Confidence, Word
 from typing_extensions import TypedDict
 
 from talkies import languages
+from talkies.asr import subtitles
+from talkies.asr.subtitles import Cue, Layout
 from talkies.asr.transcript import SPEAKERS, Transcript, TranscriptSegment
 from talkies.dialect import DESCRIPTION, Dialect
 
@@ -24,10 +26,15 @@ class UsageBody(TypedDict):
     seconds: float
 
 
+class LanguageBody(TypedDict):
+    code: str
+
+
 class PlainBody(TypedDict):
     """json."""
 
     text: str
+    languages: NotRequired[list[LanguageBody]]
     usage: NotRequired[UsageBody]
 
 
@@ -95,6 +102,8 @@ class Asked:
     """The names of the left and the right speaker in diarized_json."""
     language: str = ""
     """What verbose_json calls the language, where it is not the transcript's."""
+    layout: Layout = subtitles.DEFAULT
+    """Of subtitles."""
     dialect: Dialect = DESCRIPTION
 
     def speaker(self, channel: str | None) -> str:
@@ -111,6 +120,8 @@ class Format:
     """Whether it shows the times of segments, which cost a model extra work."""
     words: bool = False
     """Whether it shows those of words too."""
+    cues: bool = False
+    """Whether it is subtitles, which are cut by the times of words."""
     diarized: bool = False
     """Whether it is about who speaks."""
     streams: bool = False
@@ -121,6 +132,8 @@ class Format:
 
 def _json(transcript: Transcript, asked: Asked) -> str:
     body = PlainBody(text=transcript.text)
+    if asked.dialect.languages:
+        body["languages"] = spoken(transcript)
     if asked.dialect.usage:
         body["usage"] = usage(transcript)
     return _dump(body)
@@ -169,6 +182,10 @@ def diarized_segment(segment: TranscriptSegment, asked: Asked) -> DiarizedSegmen
     }
 
 
+def spoken(transcript: Transcript) -> list[LanguageBody]:
+    return [LanguageBody(code=transcript.language)] if transcript.language else []
+
+
 def usage(transcript: Transcript) -> UsageBody:
     return {"type": "duration", "seconds": transcript.duration}
 
@@ -204,25 +221,24 @@ def _text(transcript: Transcript, _: Asked) -> str:
     return transcript.text
 
 
-def _srt(transcript: Transcript, _: Asked) -> str:
+def _srt(transcript: Transcript, asked: Asked) -> str:
     # SubRip knows no escape for the arrow that separates times.
     return "\n".join(
-        f"{number}\n{_clock(cue.start, ',')} --> {_clock(cue.end, ',')}\n{_cue_text(cue).replace('-->', '→')}\n"
-        for number, cue in enumerate(transcript.cues, start=1)
+        f"{number}\n{_clock(cue.start, ',')} --> {_clock(cue.end, ',')}\n{_shown(cue).replace('-->', '→')}\n"
+        for number, cue in enumerate(subtitles.cues(transcript, asked.layout), start=1)
     )
 
 
-def _vtt(transcript: Transcript, _: Asked) -> str:
+def _vtt(transcript: Transcript, asked: Asked) -> str:
     cues = (
-        f"\n{_clock(cue.start, '.')} --> {_clock(cue.end, '.')}\n{_escape(_cue_text(cue))}\n" for cue in transcript.cues
+        f"\n{_clock(cue.start, '.')} --> {_clock(cue.end, '.')}\n{_escape(_shown(cue))}\n"
+        for cue in subtitles.cues(transcript, asked.layout)
     )
     return "".join(["WEBVTT\n", *cues])
 
 
-def _cue_text(cue: TranscriptSegment) -> str:
-    # A blank line would end the cue, so every line is rebuilt; only turns of an untimed transcript are several.
-    text = "\n".join(" ".join(line.split()) for line in cue.text.split("\n") if line.strip())
-    return f"{cue.channel}: {text}" if cue.channel else text
+def _shown(cue: Cue) -> str:
+    return "\n".join(cue.lines)
 
 
 def _escape(text: str) -> str:
@@ -244,8 +260,8 @@ FORMATS = {
     "json": Format("application/json", _json, streams=True, body=PlainBody),
     "text": Format("text/plain; charset=utf-8", _text, streams=True),
     "verbose_json": Format("application/json", _verbose_json, times=True, words=True, streams=True, body=VerboseBody),
-    "srt": Format("application/x-subrip; charset=utf-8", _srt, times=True),
-    "vtt": Format("text/vtt; charset=utf-8", _vtt, times=True),
+    "srt": Format("application/x-subrip; charset=utf-8", _srt, times=True, cues=True),
+    "vtt": Format("text/vtt; charset=utf-8", _vtt, times=True, cues=True),
     "diarized_json": Format(
         "application/json", _diarized_json, times=True, diarized=True, streams=True, body=DiarizedBody
     ),

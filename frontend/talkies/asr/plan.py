@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, WithJsonSchema, model_validator
+from pydantic_core import from_json
 from talkies_kit.wire import AsrOptions
 
 from talkies import languages
-from talkies.asr import formats
+from talkies.asr import formats, subtitles
 from talkies.asr.formats import Asked, Format
+from talkies.asr.subtitles import Layout
 from talkies.asr.transcript import SPEAKERS, Transcript
 from talkies.dialect import DESCRIPTION, Dialect
 from talkies.errors import BadRequest, choose
@@ -21,6 +23,12 @@ from talkies.registry import Model, Registry
 _TRANSLATING = frozenset({"translate", "s2t_translation", "ast"})
 """What `default_task` of a registry entry calls translation."""
 _MAX_SPEAKERS = 4
+_MANY_LANGUAGES = 30
+"""More than a sentence should have."""
+_SHOWN = 40
+"""Characters of a language that there is not."""
+_PROGRESS = "progress"
+"""What `include` asks for the events of a progress bar with."""
 
 
 class TranslationFields(BaseModel):
@@ -32,6 +40,33 @@ class TranslationFields(BaseModel):
     response_format: str = Field("json", description=f"One of {', '.join(formats.FORMATS)}.")
     prompt: str = Field("", description="Text that sets vocabulary and style, where the model can.")
     temperature: float = Field(0.0, ge=0, le=1, description="Sampling temperature, where the model can.")
+    max_line_width: int = Field(
+        subtitles.DEFAULT.width,
+        ge=10,
+        le=200,
+        description="Columns of a line of srt and vtt; a CJK character takes two.",
+    )
+    max_line_count: int = Field(subtitles.DEFAULT.lines, ge=1, le=10, description="Lines of a cue of srt and vtt.")
+    max_cue_seconds: float = Field(
+        subtitles.DEFAULT.seconds, ge=1, le=60, description="Seconds of a cue of srt and vtt."
+    )
+
+
+class Chunking(BaseModel):
+    """OpenAI's `chunking_strategy`: how audio is cut."""
+
+    type: Literal["auto", "server_vad"]
+    threshold: float | None = Field(None, ge=0, le=1, description="Probability from which on sound is speech.")
+    silence_duration_ms: float | None = Field(None, ge=0, le=10_000, description="Silence in which it may be cut.")
+    prefix_padding_ms: float | None = Field(None, ge=0, le=5_000, description="Sound that is kept around speech.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _written(cls, value: Any) -> Any:
+        """It may be written as a word, or as the JSON of an object."""
+        if not isinstance(value, str):
+            return value
+        return from_json(value) if value.lstrip().startswith("{") else {"type": value}
 
 
 class TranscriptionFields(TranslationFields):
@@ -43,9 +78,18 @@ class TranscriptionFields(TranslationFields):
     known_speaker_names: list[str] = Field(
         [], description="Names of the left and the right speaker, for diarized_json; at most four, two are used."
     )
+    chunking_strategy: Annotated[
+        Chunking | None,
+        WithJsonSchema({"anyOf": [{"type": "string", "enum": ["auto"]}, Chunking.model_json_schema()]}),
+    ] = Field(None, description="How audio is cut; auto is the server's way.")
     stream: bool = Field(
         False,
         description="Answer with server-sent events as the text is made: json, text, verbose_json, diarized_json.",
+    )
+    include: list[str] = Field(
+        [],
+        description=f"`{_PROGRESS}`: with `stream`, events say how many seconds are done, and the answer of any format "
+        "comes in one; others have no effect, there are no log probabilities.",
     )
 
 
@@ -59,6 +103,8 @@ class Plan:
     media_type: str
     diarize: bool
     asked: Asked
+    watched: bool = False
+    """Events tell how far it is, and the whole answer at the end."""
 
     def render(self, transcript: Transcript) -> str:
         """The finished transcript as the body of its response_format."""
@@ -87,7 +133,8 @@ def plan_of(
     if task and not _translates(model):
         able = [other.slug for other in registry.values() if _translates(other)]
         raise BadRequest(f"{model.slug} cannot translate; models that can: {', '.join(able) or 'none'}.", param="model")
-    if wanted.stream and not format.streams:
+    watched = _PROGRESS in wanted.include
+    if wanted.stream and not (format.streams or watched):
         able = [name for name, other in formats.FORMATS.items() if other.streams]
         raise BadRequest(
             f"{wanted.response_format} is not streamed; choose one of {', '.join(able)} or leave out stream.",
@@ -103,9 +150,10 @@ def plan_of(
             target_language=target if translating else "",
             prompt=" ".join(part for part in (wanted.prompt, ", ".join(wanted.keywords)) if part),
             temperature=wanted.temperature,
-            word_timestamps=format.words,
+            word_timestamps=format.words or format.cues,
             # The turns of a dialogue are put in order by their times.
             text_only=not (format.times or diarize),
+            **_knobs(wanted.chunking_strategy),
         ),
         format=format,
         media_type=dialect.media_types.get(wanted.response_format.lower(), format.media_type),
@@ -115,8 +163,21 @@ def plan_of(
             speakers=_speakers(wanted.known_speaker_names),
             language="english" if task else "",  # what OpenAI's translations say
             dialect=dialect,
+            layout=Layout(wanted.max_line_width, wanted.max_line_count, wanted.max_cue_seconds),
         ),
+        watched=watched,
     )
+
+
+def _knobs(chunking: Chunking | None) -> dict[str, float | None]:
+    """Those that the request sets; "auto" is what is done anyway."""
+    if chunking is None or chunking.type == "auto":
+        return {}
+    return {
+        "vad_threshold": chunking.threshold,
+        "vad_min_silence_ms": chunking.silence_duration_ms,
+        "vad_speech_pad_ms": chunking.prefix_padding_ms,
+    }
 
 
 def _translates(model: Model) -> bool:
@@ -136,9 +197,10 @@ def _language(model: Model, asked: str, param: str) -> str:
         return ""
     if code := languages.find(asked, model.languages):
         return code
-    raise BadRequest(
-        f"{model.slug} has no language {asked!r}; its languages are {', '.join(model.languages)}.", param=param
-    )
+    known = f"its languages are {', '.join(model.languages)}"
+    if len(model.languages) > _MANY_LANGUAGES:
+        known = f"GET /v1/models/{model.slug} lists its {len(model.languages)} languages"
+    raise BadRequest(f"{model.slug} has no language {asked[:_SHOWN]!r}; {known}.", param=param)
 
 
 def _speakers(names: Iterable[str]) -> tuple[str, str]:

@@ -20,6 +20,15 @@ class Update:
     """None unless diarized, where its end is waited for; and of a model that tells no times."""
 
 
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one more chunk settles, often nothing."""
+
+    updates: list[Update]
+    seconds: float
+    """Of the audio, from its start, up to which all is recognised."""
+
+
 class Progress:
     """Gives out what no later chunk can change.
 
@@ -44,6 +53,11 @@ class Progress:
         self._latest: dict[int, float] = {}
         self._decoded = 0.0
         self._given = 0
+
+    @property
+    def seconds(self) -> float:
+        """Of the audio, from its start, up to which all chunks are there."""
+        return self._decoded
 
     def add(self, chunk: ChunkAnswer) -> list[Update]:
         """The updates that are settled now; a chunk comes once."""

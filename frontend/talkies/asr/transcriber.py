@@ -15,7 +15,7 @@ from talkies_kit.wire import AsrOptions
 
 from talkies import metrics
 from talkies.asr.length import is_short
-from talkies.asr.progress import Progress, Update
+from talkies.asr.progress import Progress, Step
 from talkies.asr.transcript import Transcript, merge
 from talkies.engines.attempts import attempts
 from talkies.engines.residency import Residency
@@ -53,16 +53,16 @@ class Transcriber:
 
     async def stream(
         self, model: Model, path: Path, options: AsrOptions, *, diarize: bool, request_id: str
-    ) -> AsyncGenerator[list[Update] | Transcript]:
-        """As `transcribe`, in steps: the updates of every chunk, often empty, and the whole Transcript at the end."""
+    ) -> AsyncGenerator[Step | Transcript]:
+        """As `transcribe`, in steps: what every chunk settles, and the whole Transcript at the end."""
         how = _how(model, options, diarize)
         progress = Progress(horizon=self._horizon, **how)
         answers: list[ChunkAnswer] = []
         async with aclosing(self._chunks(model, path, options, diarize, request_id)) as chunks:
             async for chunk in chunks:
                 answers.append(chunk)
-                yield progress.add(chunk)
-        yield progress.finish()
+                yield Step(progress.add(chunk), progress.seconds)
+        yield Step(progress.finish(), progress.seconds)
         yield self._finish(model, answers, options, diarize)
 
     def _finish(self, model: Model, answers: list[ChunkAnswer], options: AsrOptions, diarize: bool) -> Transcript:

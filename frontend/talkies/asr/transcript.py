@@ -48,13 +48,6 @@ class Transcript:
     """By start, ids from 0. Empty when the model tells no times."""
 
     @property
-    def cues(self) -> tuple[TranscriptSegment, ...]:
-        """What subtitles show: the segments, or the text over the full length when the model tells no times."""
-        if self.segments or not self.text:
-            return self.segments
-        return (TranscriptSegment(0, 0.0, self.duration, self.text, (), None),)
-
-    @property
     def words(self) -> list[tuple[Word, str | None]]:
         """Every word with its segment's channel, by start."""
         words = [(word, segment.channel) for segment in self.segments for word in segment.words]

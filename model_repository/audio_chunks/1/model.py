@@ -16,7 +16,7 @@ import triton_python_backend_utils as pb
 from numpy.typing import NDArray
 from talkies_kit import engine, wire
 from talkies_kit.engine import EngineConfig
-from talkies_kit.wire import InvalidInput
+from talkies_kit.wire import AsrOptions, InvalidInput
 
 from . import ceiling, sources
 from .chunking import Chunk, chunks
@@ -44,12 +44,12 @@ class TritonPythonModel:
         self._path_key = os.environ.get(wire.PATH_KEY_VARIABLE, "")
         self._max_seconds = config.number(wire.CONFIG_MAX_AUDIO_SECONDS)
         self._whole_up_to = config.number(wire.CONFIG_VAD_CHUNK_THRESHOLD)
-        self._knobs = Knobs.of(
-            threshold=config.number(wire.CONFIG_VAD_THRESHOLD),
-            max_speech=config.number(wire.CONFIG_VAD_MAX_SPEECH),
-            min_silence_ms=config.number(wire.CONFIG_VAD_MIN_SILENCE_MS),
-            pad_ms=config.number(wire.CONFIG_VAD_SPEECH_PAD_MS),
-        )
+        self._knobs = {
+            "threshold": config.number(wire.CONFIG_VAD_THRESHOLD),
+            "max_speech": config.number(wire.CONFIG_VAD_MAX_SPEECH),
+            "min_silence_ms": config.number(wire.CONFIG_VAD_MIN_SILENCE_MS),
+            "pad_ms": config.number(wire.CONFIG_VAD_SPEECH_PAD_MS),
+        }
         self._session = load_session()
         ceiling.lower()
 
@@ -68,6 +68,7 @@ class TritonPythonModel:
     def _answer(self, request: Any, sender: Any) -> None:
         parameters = json.loads(request.parameters() or "{}")
         split = _is_split(str(parameters.get(wire.CHANNELS, wire.MONO)))
+        knobs = Knobs.of(**self._knobs | _asked(parameters))
         if sender.is_cancelled():  # while it waited for its turn
             return
         with self._open(request, parameters) as opened:
@@ -75,7 +76,7 @@ class TritonPythonModel:
             with Overseer(file, sender.is_cancelled, lambda late: _leave(sender, late)):
                 blocks = _while_wanted(decode(file, split=split, max_seconds=self._max_seconds), file)
                 listeners = [Vad(self._session).probabilities for _ in range(2 if split else 1)]
-                found = chunks(blocks, listeners, self._knobs, split=split, whole_up_to=self._whole_up_to)
+                found = chunks(blocks, listeners, knobs, split=split, whole_up_to=self._whole_up_to)
                 for chunk in _gathered(found):
                     _send(sender, chunk)
 
@@ -93,6 +94,17 @@ def _is_split(channels: str) -> bool:
     if channels not in (wire.MONO, wire.SPLIT):
         raise InvalidInput(f'channels must be "{wire.MONO}" or "{wire.SPLIT}"', "channels")
     return channels == wire.SPLIT
+
+
+def _asked(parameters: Mapping[str, Any]) -> dict[str, float]:
+    """The knobs that the request sets itself. Raises InvalidInput."""
+    options = AsrOptions.from_parameters(parameters)
+    asked = {
+        "threshold": options.vad_threshold,
+        "min_silence_ms": options.vad_min_silence_ms,
+        "pad_ms": options.vad_speech_pad_ms,
+    }
+    return {name: value for name, value in asked.items() if value is not None}
 
 
 def _gathered(found: Iterator[Chunk]) -> Iterator[Chunk]:

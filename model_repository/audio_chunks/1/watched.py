@@ -68,3 +68,11 @@ class Watched:
 
     def tell(self) -> int:
         return self._file.tell()
+
+    def size(self) -> int:
+        """Bytes of the whole file."""
+        at = self._file.tell()
+        try:
+            return self._file.seek(0, 2)
+        finally:
+            self._file.seek(at)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 
+from .claims import PLACEHOLDER
 from .watched import Watched
 
 _UNKNOWN = 0x7F000000
@@ -34,7 +35,9 @@ def _read(file: Watched) -> float | None:
     for _ in range(_MOST_CHUNKS):
         name, size = struct.unpack("<4sI", file.read(8))
         if name == b"data":
-            return size / bytes_per_second if bytes_per_second and 0 < size < _UNKNOWN else None
+            there = file.size() - file.tell()
+            is_known = 0 < size < _UNKNOWN and size <= PLACEHOLDER * there
+            return size / bytes_per_second if bytes_per_second and is_known else None
         if name == b"fmt ":
             bytes_per_second = struct.unpack_from("<I", file.read(16), 8)[0]
             file.seek(-16, 1)

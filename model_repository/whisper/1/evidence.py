@@ -25,10 +25,6 @@ class Evidence:
     def __init__(self) -> None:
         self._files: OrderedDict[str, _File] = OrderedDict()
 
-    def settled(self, file: str) -> str:
-        """The language of a file when it is beyond doubt, else ""."""
-        return self._files[file].settled if file in self._files else ""
-
     def add(self, file: str, probabilities: Mapping[str, float], seconds: float) -> None:
         """Count what a chunk of so many seconds sounds like."""
         known = self._files.setdefault(file, _File())

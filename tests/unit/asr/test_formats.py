@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from talkies.asr import formats
 from talkies.asr.formats import Asked
-from talkies.asr.transcript import Transcript, TranscriptSegment, merge
+from talkies.asr.subtitles import Layout, cues
+from talkies.asr.transcript import Transcript, merge
 from talkies.engines.triton import ChunkAnswer
 from talkies.errors import BadRequest, choose
 from talkies_kit.wire import Segment, Word
@@ -80,13 +81,14 @@ def parse_cues(text: str) -> list[tuple[int, int, str]]:
     return cues
 
 
-def expected(segments: tuple[TranscriptSegment, ...]) -> list[tuple[int, int, str]]:
-    return [(round(s.start * 1000), round(s.end * 1000), one_line(s.text)) for s in segments]
+def expected(transcript: Transcript) -> list[tuple[int, int, str]]:
+    found = cues(transcript, Layout())
+    return [(round(cue.start * 1000), round(cue.end * 1000), one_line(" ".join(cue.lines))) for cue in found]
 
 
 @given(TRANSCRIPTS)
 def test_srt_parses_back(transcript: Transcript) -> None:
-    want = [(start, end, text.replace("-->", "→")) for start, end, text in expected(transcript.segments)]
+    want = [(start, end, text.replace("-->", "→")) for start, end, text in expected(transcript)]
     assert parse_cues(render("srt", transcript)) == want
 
 
@@ -96,7 +98,7 @@ def test_vtt_parses_back(transcript: Transcript) -> None:
     assert head == "WEBVTT"
     got = [(start, end, html.unescape(text)) for start, end, text in parse_cues(body)]
     # html.unescape knows more entities than WebVTT; escaping the ampersand makes them the same.
-    assert got == expected(transcript.segments)
+    assert got == expected(transcript)
 
 
 @given(TRANSCRIPTS)

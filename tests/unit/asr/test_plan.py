@@ -7,8 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 from talkies.asr import formats
 from talkies.asr.plan import Plan, TranscriptionFields, TranslationFields, plan_of
+from talkies.asr.subtitles import Layout
 from talkies.asr.transcript import merge
 from talkies.engines.triton import ChunkAnswer
 from talkies.errors import BadRequest, ModelNotFound
@@ -52,6 +54,36 @@ def test_a_models_own_language() -> None:
 )
 def test_several_languages_leave_it_to_the_model(fields: dict[str, Any], language: str) -> None:
     assert planned(**fields).options.language == language
+
+
+@pytest.mark.parametrize(
+    ("sent", "knobs"),
+    [
+        ("auto", (None, None, None)),
+        ({"type": "auto"}, (None, None, None)),
+        ({"type": "server_vad"}, (None, None, None)),
+        ({"type": "server_vad", "threshold": "0.4", "silence_duration_ms": 200}, (0.4, 200, None)),
+        ('{"type": "server_vad", "prefix_padding_ms": 300}', (None, None, 300)),
+    ],
+)
+def test_how_audio_is_cut(sent: Any, knobs: tuple[float | None, ...]) -> None:
+    options = planned(chunking_strategy=sent).options
+    assert (options.vad_threshold, options.vad_min_silence_ms, options.vad_speech_pad_ms) == knobs
+
+
+@pytest.mark.parametrize(
+    "sent",
+    ["manual", "{", "{}", "[1]", {"type": "server_vad", "threshold": 2}, {"type": "server_vad", "threshold": "x"}],
+)
+def test_a_wrong_way_to_cut(sent: Any) -> None:
+    with pytest.raises(ValidationError):
+        planned(chunking_strategy=sent)
+
+
+def test_the_layout_of_subtitles() -> None:
+    assert planned().asked.layout == Layout(42, 2, 7.0)
+    made = planned(max_line_width="30", max_line_count=1, max_cue_seconds=4)
+    assert made.asked.layout == Layout(30, 1, 4.0)
 
 
 def test_keywords_join_the_prompt() -> None:

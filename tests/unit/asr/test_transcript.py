@@ -8,6 +8,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from talkies.asr.subtitles import Cue, Layout, cues
 from talkies.asr.transcript import merge
 from talkies.engines.triton import ChunkAnswer
 from talkies_kit.wire import Segment, Word
@@ -87,7 +88,7 @@ def test_the_language_most_was_said_in() -> None:
 def test_silence() -> None:
     transcript = merge([ChunkAnswer(-1, -1, 0, 3.5, "", [])], task="transcribe", language="", diarized=False)
     assert (transcript.text, transcript.duration, transcript.language) == ("", 3.5, "")
-    assert transcript.segments == transcript.cues == ()
+    assert transcript.segments == ()
 
 
 @pytest.mark.parametrize(("language", "text"), [("zh", "你好世界"), ("en", "你好 世界")])
@@ -100,8 +101,7 @@ def test_a_model_without_times_has_text_and_one_cue() -> None:
     chunks = [chunk(Segment(0, 0, "second"), start=5, duration=9), chunk(Segment(0, 0, "first"), duration=4)]
     transcript = merge(chunks, task="transcribe", language="en", diarized=False, timestamps=False)
     assert (transcript.text, transcript.segments, transcript.words) == ("first second", (), [])
-    (cue,) = transcript.cues
-    assert (cue.start, cue.end, cue.text) == (0.0, 9.0, "first second")
+    assert cues(transcript, Layout()) == [Cue(0.0, 9.0, ("first second",))]
 
 
 def test_an_end_beyond_the_next_start_is_cut_only_within_a_channel() -> None:

@@ -23,6 +23,9 @@ OPTIONS = st.builds(
     prompt=st.text(),
     temperature=st.floats(0, 1),
     word_timestamps=st.booleans(),
+    vad_threshold=st.none() | st.floats(0, 1),
+    vad_min_silence_ms=st.none() | st.floats(0, 10_000),
+    vad_speech_pad_ms=st.none() | st.floats(0, 5_000),
 )
 SAMPLINGS = st.builds(
     Sampling,
@@ -56,7 +59,11 @@ def test_default_options_send_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("temperature", "x"), ("temperature", "nan"), ("temperature", 1.5), ("task", "sing")]
+    ("name", "value"),
+    [
+        *[("temperature", "x"), ("temperature", "nan"), ("temperature", 1.5), ("task", "sing")],
+        *[("vad_threshold", "loud"), ("vad_threshold", 1.5), ("vad_min_silence_ms", -1), ("vad_speech_pad_ms", 1e9)],
+    ],
 )
 def test_wrong_options(name: str, value: object) -> None:
     with pytest.raises(InvalidInput) as caught:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from talkies_kit import engine, wire
 from talkies_kit.wire import FaultCode, InvalidInput
@@ -56,6 +56,7 @@ def decode(file: object) -> int:
     return sum(block.shape[1] for block in decoding.decode(file, split=False, max_seconds=3600))
 
 
+@settings(deadline=None)
 @given(number=st.sampled_from(WANTS), at=st.integers(1, 6), data=st.sampled_from([MP3, WAV]))
 def test_what_the_machine_lacks_is_no_fault_of_the_file(number: int, at: int, data: bytes) -> None:
     file = File(data, at, fails(OSError(number, "no")))

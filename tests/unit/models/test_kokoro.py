@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import re
 import sys
+import tomllib
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +29,11 @@ def load(name: str) -> types.ModuleType:
 
 audio, vocabulary, voices = map(load, ("audio", "vocabulary", "voices"))
 Break = splitting.Break
+
+
+def test_the_facade_is_told_what_the_voices_speak() -> None:
+    facts = tomllib.loads((FOLDER.parent / "family.toml").read_text())
+    assert facts["voice_languages"] == {f"{letter}*": code for letter, code in voices.LANGUAGES.items()}
 
 
 def segment(line: str) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -22,7 +23,6 @@ from talkies.asr.plan import TranscriptionFields, plan_of
 
 _LISTS = {
     "timestamp_granularities": "Accepted; verbose_json always has segments and words.",
-    "include": "Accepted; there are no log probabilities.",
     "known_speaker_references": "Accepted; who speaks is told by the channel.",
 }
 
@@ -57,7 +57,7 @@ def router(services: Services) -> APIRouter:
                 request,
                 transcriber.transcribe(plan.model, path, plan.options, diarize=plan.diarize, request_id=request_id),
             )
-        return Response(plan.render(transcript), media_type=plan.media_type)
+        return Response(await asyncio.to_thread(plan.render, transcript), media_type=plan.media_type)
 
     return routes
 

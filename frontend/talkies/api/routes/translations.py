@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
@@ -41,6 +43,6 @@ def router(services: Services) -> APIRouter:
                         plan.model, path, plan.options, diarize=False, request_id=request.state.request_id
                     ),
                 )
-        return Response(plan.render(transcript), media_type=plan.media_type)
+        return Response(await asyncio.to_thread(plan.render, transcript), media_type=plan.media_type)
 
     return routes

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import json
+import logging
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import triton_python_backend_utils as pb
 from numpy.typing import NDArray
 
-from talkies_kit import engine, wire
+from talkies_kit import cuda, engine, wire
 from talkies_kit.engine import EngineConfig
 from talkies_kit.wire import AsrOptions, Fault, InvalidInput, Segment
 
+log = logging.getLogger("talkies")
+
 Samples = NDArray[np.float32]
 """Mono audio at 16 kHz in [-1, 1)."""
+
+_LONGEST = 30.0
+"""Seconds of the longest stretch that `audio_chunks` cuts by default, and a little more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +48,8 @@ class Hypothesis:
     language: str
     """ISO 639-1 code of what was spoken."""
     segments: Sequence[Segment]
+    unheard: float = 0.0
+    """Seconds of speech that the engine found no words for, where it knows that."""
 
 
 def known_language(asked: str, known: Collection[str], param: str = "language") -> str:
@@ -89,9 +98,39 @@ class AsrModel(ABC):
 
     def initialize(self, args: Mapping[str, str]) -> None:
         engine.die_with_parent()
+        self._most = sys.maxsize
+        """Stretches that the GPU's memory was seen to suffice for."""
+        self._starved = False
+        """Whether the last call had too little of it. CTranslate2's next one then fails whatever it is given, once."""
         config = EngineConfig.parse(args)
         config.check_device()
+        config = config.on_its_gpu()
+        self._family = pb.MetricFamily(  # kept, for its metrics end with it
+            name="talkies_unheard_speech_seconds_total",
+            description="Speech for which an engine found no words.",
+            kind=pb.MetricFamily.COUNTER,
+        )
+        self._unheard = self._family.Metric(labels={"model": config.name.removesuffix(".engine")})
         self.load(config)
+        if config.device != "cpu":
+            self._warm_up(config.max_batch_size)
+
+    def _warm_up(self, batch_size: int) -> None:
+        """Pay on loading what a GPU's first and largest batch costs: compiled kernels, captured graphs, memory.
+
+        Raises RuntimeError when the GPU cannot do even one stretch. Batches that it has no memory for are remembered.
+        """
+        noise = np.random.default_rng(0).normal(0, 0.05, int(_LONGEST * wire.SAMPLE_RATE)).astype(np.float32)
+        stretch = Stretch(noise, AsrOptions(word_timestamps=True), "")
+        try:
+            self.transcribe([stretch])
+        except Exception as error:  # of which there is no content of a request to hide yet
+            raise RuntimeError(
+                f"the GPU cannot be used: {(str(error) or type(error).__name__).splitlines()[0]}"
+            ) from None
+        for answer in self._answers([stretch] * batch_size):
+            if isinstance(answer, Fault):
+                raise RuntimeError(answer.message)
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Answer every request; never raises and never answers with a Triton error."""
@@ -109,18 +148,33 @@ class AsrModel(ABC):
             results = self._answers([chunks[i].stretch for i in indices])
             for i, answer in zip(indices, results, strict=True):
                 answers[i] = _shifted(answer, chunks[i].start)
+        self._unheard.increment(sum(answer.unheard for answer in answers if isinstance(answer, Hypothesis)))
         return [_response(answer) for answer in answers]
 
     def _answers(self, batch: Sequence[Stretch]) -> list[_Answer]:
+        """One for each stretch. What fails together is tried in halves: one stretch must not spoil the others."""
+        if len(batch) > self._most:
+            return [*self._answers(batch[: self._most]), *self._answers(batch[self._most :])]
         try:
             hypotheses = list(self.transcribe(batch))
             if len(hypotheses) != len(batch):
                 raise RuntimeError(f"{len(batch)} stretches made {len(hypotheses)} hypotheses")
+            self._starved = False
             return [*hypotheses]
         except Exception as error:
-            if len(batch) > 1:  # one stretch must not spoil the others
-                return [answer for stretch in batch for answer in self._answers([stretch])]
-            return [engine.fault_of(error, "transcription")]
+            starved = cuda.is_out_of_memory(error)
+            leftover = self._starved and not starved
+            self._starved = starved
+            if not leftover and (len(batch) == 1 or cuda.is_lost(error)):
+                return [engine.fault_of(error, "transcription")] * len(batch)
+        if leftover:
+            return self._answers(batch)
+        if starved:
+            self._most = len(batch) // 2
+            log.warning("batches of %d are too large for the GPU's memory; %d from now on", len(batch), self._most)
+            cuda.free()
+        half = len(batch) // 2
+        return [*self._answers(batch[:half]), *self._answers(batch[half:])]
 
 
 def _read(request: Any) -> _Chunk | None:
@@ -137,7 +191,7 @@ def _read(request: Any) -> _Chunk | None:
 def _shifted(answer: _Answer, seconds: float) -> _Answer:
     if isinstance(answer, Fault):
         return answer
-    return Hypothesis(answer.language, [segment.shifted(seconds) for segment in answer.segments])
+    return replace(answer, segments=[segment.shifted(seconds) for segment in answer.segments])
 
 
 def _response(answer: _Answer) -> Any:

@@ -11,10 +11,11 @@ import threading
 import time
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from talkies_kit import wire
+from talkies_kit import cuda, wire
+from talkies_kit.cores import cores
 from talkies_kit.wire import Fault, FaultCode, InvalidInput
 
 log = logging.getLogger("talkies")
@@ -27,13 +28,14 @@ class EngineConfig:
     name: str
     parameters: Mapping[str, str]
     """The string parameters of `config.pbtxt`."""
+    max_batch_size: int = 1
 
     @classmethod
     def parse(cls, args: Mapping[str, str]) -> EngineConfig:
         """`args` as Triton passes them to `TritonPythonModel.initialize`."""
         config = json.loads(args["model_config"])
         parameters = {key: value["string_value"] for key, value in config.get("parameters", {}).items()}
-        return cls(config["name"], parameters)
+        return cls(config["name"], parameters, max(1, int(config.get("max_batch_size", 1))))
 
     @property
     def weights(self) -> Path:
@@ -48,6 +50,10 @@ class EngineConfig:
         """ "cpu", "cuda" or "cuda:N"."""
         return self.parameters.get(wire.CONFIG_DEVICE, "cpu")
 
+    def on_its_gpu(self) -> EngineConfig:
+        """The same, with the one GPU that this process sees from now on. Raises RuntimeError; see `cuda.choose`."""
+        return replace(self, parameters={**self.parameters, wire.CONFIG_DEVICE: cuda.choose(self.device)})
+
     @property
     def sample_rate(self) -> int:
         """Of a TTS engine's PCM, in Hz, as its family.toml has it."""
@@ -55,8 +61,9 @@ class EngineConfig:
 
     @property
     def cpu_threads(self) -> int:
-        """Threads for work on the CPU, at least 1."""
-        return int(self.parameters.get(wire.CONFIG_CPU_THREADS, "0")) or len(os.sched_getaffinity(0))
+        """Threads for work on the CPU, at least 1; a few where the GPU does the work."""
+        enough = cores() if self.device == "cpu" else min(4, cores())
+        return int(self.parameters.get(wire.CONFIG_CPU_THREADS, "0")) or enough
 
     def check_device(self) -> None:
         """Raises RuntimeError for an engine that is too slow on the CPU, unless the operator allows it."""
@@ -88,6 +95,12 @@ def fault_of(error: Exception, work: str) -> Fault:
     """The fault to answer with when `work` ("transcription") raised `error`; ours are logged, the caller's are not."""
     if isinstance(error, InvalidInput):
         return Fault(FaultCode.INVALID, str(error), error.param)
+    if cuda.is_lost(error):
+        log.error("%s lost the GPU: %s", work, error)  # the driver's words, which quote nobody
+        return Fault(FaultCode.BROKEN, f"the GPU failed during {work}; the model is loaded anew")
+    if cuda.is_out_of_memory(error):
+        log.error("%s lacks memory on the GPU: %s", work, error)
+        return Fault(FaultCode.UNAVAILABLE, f"the GPU has too little memory for {work} just now; try again")
     if is_want(error):
         log.error("%s lacks what it needs: %s", work, _errno_name(error))
         return Fault(FaultCode.UNAVAILABLE, f"the machine is out of memory, disk or files for {work}; try again")

@@ -15,10 +15,10 @@ import numpy as np
 import triton_python_backend_utils as pb
 from numpy.typing import NDArray
 
-from talkies_kit import engine, wire
+from talkies_kit import cuda, engine, wire
 from talkies_kit.engine import EngineConfig
 from talkies_kit.fair import FairQueue, Turn
-from talkies_kit.wire import Fault, InvalidInput, Sampling
+from talkies_kit.wire import Fault, FaultCode, InvalidInput, Sampling
 
 log = logging.getLogger("talkies")
 
@@ -101,7 +101,7 @@ class TtsModel(ABC):
         self._closing = False
         config = EngineConfig.parse(args)
         config.check_device()
-        self.load(config)
+        self.load(config.on_its_gpu())
         self._worker = threading.Thread(target=self._work, name="speech", daemon=True)
         self._worker.start()
 
@@ -150,6 +150,8 @@ def _step(job: _Job) -> int | None:
             return samples
     except Exception as error:
         fault = engine.fault_of(error, "speech")
+    if fault and fault.code is FaultCode.UNAVAILABLE:
+        cuda.free()
     _end(job.sender, fault)
     return None
 

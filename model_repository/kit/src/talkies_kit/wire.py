@@ -55,6 +55,8 @@ PATH_KEY = "path_key"
 """Request parameter that goes with `path`: the value of PATH_KEY_VARIABLE, where tritonserver has one."""
 PATH_KEY_VARIABLE = "TALKIES_PATH_KEY"
 """In tritonserver's environment, which other users cannot read: what only the facade knows."""
+VISIBLE_DEVICES_VARIABLE = "TALKIES_VISIBLE_DEVICES"
+"""In tritonserver's environment: the GPUs that engines may use, where tritonserver itself is to see none."""
 CHANNELS = "channels"
 """Request parameter of an ASR ensemble: "mono" (default) mixes all channels, "split" cuts chunks from each of two."""
 
@@ -91,6 +93,8 @@ class FaultCode(StrEnum):
     """Ours. The facade answers 500."""
     UNAVAILABLE = "unavailable"
     """The machine's, for now: no memory, descriptors or disk. The facade tries once more, then answers 503."""
+    BROKEN = "broken"
+    """The engine's process can do nothing any more: its GPU is lost. The facade replaces it and tries once more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +195,12 @@ class AsrOptions:
     word_timestamps: bool = False
     text_only: bool = False
     """Nobody looks at times: an engine may save itself the trouble and give one segment per chunk."""
+    vad_threshold: float | None = None
+    """Probability from which on `audio_chunks` takes sound for speech; None for the server's, as in the next two."""
+    vad_min_silence_ms: float | None = None
+    """Silence in which it may cut."""
+    vad_speech_pad_ms: float | None = None
+    """Sound that it keeps around speech."""
 
     def to_parameters(self) -> dict[str, str | int | bool]:
         """The request parameters that `from_parameters` reads back; floats travel as strings."""
@@ -220,6 +230,9 @@ class AsrOptions:
             temperature=temperature,
             word_timestamps=_flag(parameters, "word_timestamps"),
             text_only=_flag(parameters, "text_only"),
+            vad_threshold=_number(parameters, "vad_threshold", 0, 1),
+            vad_min_silence_ms=_number(parameters, "vad_min_silence_ms", 0, 10_000),
+            vad_speech_pad_ms=_number(parameters, "vad_speech_pad_ms", 0, 5_000),
         )
 
 

@@ -1,0 +1,18 @@
+"""Where somebody speaks in a window, as the Silero that faster-whisper brings along hears it."""
+
+from __future__ import annotations
+
+import numpy as np
+from faster_whisper.vad import get_vad_model
+from numpy.typing import NDArray
+
+from .coverage import SIZE
+
+LIKELY = 0.5
+"""Probability from which on a frame is speech."""
+
+
+def speech(samples: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Per frame of SIZE samples (mono FP32, 16 kHz) whether it is speech; the last frame may be a part of one."""
+    padded = np.pad(samples, (0, -len(samples) % SIZE))
+    return np.asarray(get_vad_model()(padded)).reshape(-1) >= LIKELY

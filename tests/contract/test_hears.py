@@ -1,0 +1,196 @@
+"""No sentence is lost, nothing is invented, and a file keeps its own clock: what other people reported as bugs."""
+
+from __future__ import annotations
+
+import random
+import re
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from talkies.settings import PROJECT
+
+from harness import audio
+from harness.server import ASR, Server
+from harness.words import lost, normalize, transcripts
+
+CLIPS = PROJECT / "tests" / "data" / "librispeech"
+FELLOW = "my fellow americans"
+ASK = "ask not what your country can do for you"
+PROMPTS = [
+    "",
+    "The assistant is called Jarvix. Glossary: Kubernetes, Istio, Prometheus.",
+    "Hello, welcome to my lecture.",
+    "Transcribe exactly what is said.",
+]
+
+
+def ask(server: Server, data: bytes, **fields: Any) -> httpx.Response:
+    with server.http() as http:
+        return http.post("/v1/audio/transcriptions", files={"file": ("a", data)}, data={"model": ASR, **fields})
+
+
+def verbose(server: Server, data: bytes, **fields: Any) -> Any:
+    answer = ask(server, data, response_format="verbose_json", **fields)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def joined(clips: list[tuple[Path, str, str]], pauses: list[float]) -> bytes:
+    """The clips one after the other, each but the first after a pause in seconds."""
+    parts = []
+    for (path, _, _), pause in zip(clips, [0.0, *pauses], strict=True):
+        parts += [np.zeros(round(pause * 16_000), np.int16), audio.decode(path)]
+    return audio.encode(np.concatenate(parts), 16_000, "flac", "flac")
+
+
+def sets(files: list[tuple[Path, str, str]], seed: int, count: int) -> list[tuple[list[str], bytes]]:
+    """(sentences, file) of two or three clips with pauses of up to 2 s, 10 to 29 s long."""
+    chance = random.Random(seed)
+    lengths = {path: len(audio.decode(path)) / 16_000 for path, _, _ in files}
+    made: list[tuple[list[str], bytes]] = []
+    while len(made) < count:
+        clips = chance.sample(files, chance.choice([2, 2, 2, 3]))
+        pauses = [chance.uniform(0, 2) for _ in clips[1:]]
+        if 10 <= sum(lengths[path] for path, _, _ in clips) + sum(pauses) <= 29:
+            made.append(([text for _, _, text in clips], joined(clips, pauses)))
+    return made
+
+
+def missing(server: Server, made: list[tuple[list[str], bytes]]) -> list[str]:
+    return [sentence for texts, data in made for sentence in lost(texts, ask(server, data).json()["text"])]
+
+
+def test_no_sentence_is_lost(server: Server) -> None:
+    made = sets(transcripts(CLIPS, ""), seed=12, count=8)
+    assert missing(server, made) == []
+
+
+def test_no_sentence_of_forty_clips_is_lost(server: Server, shared_audio: Path) -> None:
+    made = sets(transcripts(shared_audio, "librispeech"), seed=12, count=40)
+    assert missing(server, made) == []
+
+
+def test_what_is_said_twice_is_heard_twice_and_no_more(server: Server, jfk: Path) -> None:
+    clip = (jfk, "en", "")
+    text = normalize(ask(server, joined([clip, clip], [1.5])).json()["text"])
+    assert text.count("my fellow america") == 2 and 3 <= text.count("countr") <= 4
+
+
+def test_each_stretch_is_heard_in_its_own_language(server: Server, shared_audio: Path) -> None:
+    (english, *_), (german, *_), (french, *_) = (
+        transcripts(shared_audio, f"fleurs/fleurs-{language}") for language in ("en", "de", "fr")
+    )
+    order = [english, german, french, english]
+    found = verbose(server, joined(order, [0.6, 0.6, 0.6]))
+    assert found["language"] == "en"
+    assert lost([text for _, _, text in order], found["text"]) == []
+
+
+def test_speech_without_words_is_a_metric(server: Server, jfk: Path) -> None:
+    assert ask(server, jfk.read_bytes()).status_code == 200
+    metrics = httpx.get(f"http://127.0.0.1:{server.metrics_port}/metrics").text
+    assert re.search(rf'^talkies_unheard_speech_seconds_total{{.*model="{ASR}".*}} \d', metrics, re.MULTILINE)
+
+
+@pytest.mark.parametrize("prompt", PROMPTS)
+def test_no_prompt_is_heard_where_nobody_speaks(server: Server, prompt: str) -> None:
+    chance = np.random.default_rng(5)
+    time = np.arange(16_000 * 6) / 16_000
+    sounds = {
+        "silence": np.zeros(len(time)),
+        "white noise": chance.normal(0, 6000, len(time)),
+        "brown noise": np.cumsum(chance.normal(0, 100, len(time))),
+        "clicks": 20_000 * (chance.random(len(time)) < 0.0005),
+        "chords": sum(4000 * np.sin(2 * np.pi * hertz * time) for hertz in (220.0, 277.2, 329.6)),
+    }
+    for name, samples in sounds.items():
+        file = audio.encode(np.clip(samples, -32768, 32767).astype(np.int16), 16_000, "wav", "pcm_s16le")
+        assert (name, ask(server, file, prompt=prompt).json()["text"]) == (name, "")
+
+
+@pytest.mark.parametrize("prompt", PROMPTS)
+@pytest.mark.parametrize("name", ["noise5.flac", "music_vibe_ace.ogg", "silence_10s.flac"])
+def test_no_words_are_made_of_noise(server: Server, shared_audio: Path, name: str, prompt: str) -> None:
+    data = (shared_audio / "noise" / name).read_bytes()
+    for _ in range(5):
+        assert ask(server, data, prompt=prompt).json()["text"] == ""
+
+
+@pytest.mark.parametrize("decibels", [-30, -50, -60])
+@pytest.mark.parametrize("codec", ["pcm_s24le", "pcm_f32le"])
+def test_a_quiet_recording_is_heard(server: Server, jfk: Path, decibels: int, codec: str) -> None:
+    file = audio.encode_float(10 ** (decibels / 20) * audio.decode(jfk) / 32768, 16_000, "wav", codec)
+    assert ASK in normalize(ask(server, file).json()["text"])
+
+
+def test_channels_out_of_phase_are_heard(server: Server, jfk: Path) -> None:
+    left = audio.decode(jfk)
+    file = audio.encode(np.stack([left, -left]), 16_000, "flac", "flac", "stereo")
+    assert ASK in normalize(ask(server, file).json()["text"])
+
+
+def test_an_offset_changes_no_times(server: Server, jfk: Path) -> None:
+    samples = audio.decode(jfk)
+    plain = audio.encode(samples, 16_000, "flac", "flac")
+    shifted = audio.encode(np.clip(samples + 9830.0, -32768, 32767).astype(np.int16), 16_000, "flac", "flac")
+    one, other = ([s["start"] for s in verbose(server, file)["segments"]] for file in (plain, shifted))
+    assert one == pytest.approx(other, abs=0.2)
+
+
+@pytest.mark.parametrize("size", [2_000_000_000, 1 << 30, 104_857_600, 0, 0xFFFFFFFF])
+def test_a_size_that_was_not_known(server: Server, jfk: Path, size: int) -> None:
+    file = bytearray(audio.encode(audio.decode(jfk), 16_000, "wav", "pcm_s16le"))
+    at = file.index(b"data")
+    file[at + 4 : at + 8] = size.to_bytes(4, "little")
+    assert ASK in normalize(ask(server, bytes(file)).json()["text"])
+
+
+# What people sent, and what is right.
+
+
+def field(shared_audio: Path, name: str) -> bytes:
+    path = shared_audio / "field" / name
+    if not path.is_file():
+        pytest.skip("the files of the field are not beside this checkout")
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "sentences"),
+    [
+        ("asr_second_sentence_lost.ogg", ["physiological action", "may be given in cases of narcotic poisoning"]),
+        (
+            "asr_two_of_three_sentences_lost.ogg",
+            ["duty of the doctor", "repeated poetry but now and my lady heard him"],
+        ),
+        ("asr_short_answer_lost.ogg", ["how much shocked i was", "the fireman i tell thee the truth"]),
+        ("asr_chained_ogg_second_link_lost.ogg", ["that account of himself", FELLOW, ASK]),
+        ("ogg_granule_starts_at_one_hour.ogg", [FELLOW, ASK]),
+        ("wav_placeholder_size_2000000000.wav", [FELLOW]),
+        ("stereo_antiphase.flac", [FELLOW, ASK]),
+        ("quiet_24bit_minus50dB.wav", [FELLOW, "ask not"]),
+        ("english_then_german_20s.ogg", ["begin with a capital letter", "alles an was ins wasser kam"]),
+    ],
+)
+def test_the_whole_of_what_people_sent(server: Server, shared_audio: Path, name: str, sentences: list[str]) -> None:
+    found = verbose(server, field(shared_audio, name))
+    text = normalize(found["text"])
+    assert all(sentence in text for sentence in sentences), text
+    assert found["words"][-1]["end"] <= found["duration"]
+
+
+def test_a_hole_in_webm(server: Server, shared_audio: Path) -> None:
+    found = verbose(server, field(shared_audio, "webm_with_10s_gap.webm"))
+    assert found["duration"] == pytest.approx(21.1, abs=0.1)
+    later = [word["start"] for word in found["words"] if word["start"] > 6]
+    assert later and min(later) == pytest.approx(15.1, abs=0.5)
+
+
+def test_a_hole_in_mp4(server: Server, shared_audio: Path) -> None:
+    found = verbose(server, field(shared_audio, "mp4_with_10s_gap.mp4"))
+    assert found["duration"] == pytest.approx(21.0, abs=0.1)
+    assert found["words"][-1]["end"] == pytest.approx(20.4, abs=0.4)
+    assert not any(6.2 < word["start"] < 14.8 for word in found["words"])
