@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import litellm
@@ -42,6 +43,7 @@ print(
             "words": transcribe(response_format="verbose_json", timestamp_granularities=["word", "segment"]),
             "options": transcribe(language="en", prompt="Kennedy", temperature=0.0, response_format="json"),
             "error": error,
+            "version": version("litellm"),
         }
     )
 )

@@ -1,6 +1,6 @@
 """A Wyoming client, as Home Assistant is one, speaking to wyoming-openai before a talkies; JSON on standard output.
 
-usage: use_wyoming.py WYOMING_URI WAV_FILE SPEECH_FILE
+usage: use_wyoming.py WYOMING_URI WAV_FILE SPEECH_FILE STREAMED_SPEECH_FILE
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import asyncio
 import json
 import sys
 import wave
+from importlib.metadata import version
 
 from wyoming.asr import Transcribe, Transcript, TranscriptChunk
 from wyoming.audio import AudioChunk, AudioStart, AudioStop, wav_to_chunks
@@ -16,9 +17,16 @@ from wyoming.client import AsyncClient
 from wyoming.error import Error
 from wyoming.event import Event
 from wyoming.info import Describe, Info
-from wyoming.tts import Synthesize, SynthesizeVoice
+from wyoming.tts import (
+    Synthesize,
+    SynthesizeChunk,
+    SynthesizeStart,
+    SynthesizeStop,
+    SynthesizeStopped,
+    SynthesizeVoice,
+)
 
-uri, recording, spoken = sys.argv[1:]
+uri, recording, spoken, streamed = sys.argv[1:]
 
 
 async def read(client: AsyncClient) -> Event:
@@ -72,13 +80,28 @@ async def speak(voice: str) -> dict[str, object]:
     return {"rate": start.rate, "channels": start.channels, "width": start.width, "chunks": chunks}
 
 
+async def speak_while_written(voice: str) -> None:
+    """As Home Assistant does while a language model still writes the answer."""
+    async with AsyncClient.from_uri(uri, read_timeout=120) as client:
+        await client.write_event(SynthesizeStart(voice=SynthesizeVoice(name=voice)).event())
+        for piece in ("The quick brown fox ", "jumps over ", "the lazy dog."):
+            await client.write_event(SynthesizeChunk(piece).event())
+        await client.write_event(SynthesizeStop().event())
+        with wave.open(streamed, "wb") as wav:
+            wav.setparams((1, 2, 24_000, 0, "NONE", ""))
+            while not SynthesizeStopped.is_type((event := await read(client)).type):
+                if AudioChunk.is_type(event.type):
+                    wav.writeframes(AudioChunk.from_event(event).audio)
+
+
 async def main() -> None:
     answers = {
         "info": await describe(),
-        "plain": await transcribe("whisper-base"),
-        "streamed": await transcribe("gpt-4o-transcribe"),
+        "version": version("wyoming-openai"),
+        "heard": await transcribe("whisper-base"),
         "speech": await speak("af_heart"),
     }
+    await speak_while_written("am_adam")
     print(json.dumps(answers))
 
 

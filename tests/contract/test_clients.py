@@ -1,18 +1,12 @@
-"""Clients that people already use, unmodified and from PyPI, against the real server."""
+"""OpenAI's own Python client, unmodified, and the requests of Open WebUI, against the real server."""
 
 from __future__ import annotations
 
 import asyncio
 import io
-import json
-import os
-import signal
-import socket
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import httpx
 import numpy as np
@@ -20,9 +14,8 @@ import openai
 import pytest
 
 from harness import audio
-from harness.server import Server, free_ports, wait_until
+from harness.server import Server
 from harness.words import normalize, wer
-from tests.clients.environment import HERE
 
 ASR, TTS = "whisper-base", "kokoro-82m"
 SENTENCE = "ask not what your country can do for you"
@@ -34,21 +27,6 @@ def heard(server: Server, speech: bytes) -> str:
     with server.http() as http:
         form = {"model": ASR, "language": "en", "response_format": "text"}
         return http.post("/v1/audio/transcriptions", files={"file": ("a.wav", speech)}, data=form).text
-
-
-def run(python: Path, script: str, *args: object, timeout: float = 180) -> dict[str, Any]:
-    """What a client script prints. It knows this machine's server only, and asks the internet for nothing."""
-    done = subprocess.run(
-        [python, HERE / script, *map(str, args)],
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-        env={**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True"},
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return answer
 
 
 async def test_openai_async(server: Server, jfk: Path) -> None:
@@ -99,71 +77,6 @@ def test_openai_streams_speech(server: Server) -> None:
     with create(model=TTS, voice="af_heart", input=FOX, response_format="wav") as response:
         speech = b"".join(response.iter_bytes())
     assert wer([FOX], [heard(server, speech)]) == 0
-
-
-def test_litellm(server: Server, jfk: Path, tmp_path: Path, client_python: Callable[..., Path]) -> None:
-    spoken = tmp_path / "spoken.wav"
-    answer = run(client_python("litellm"), "use_litellm.py", server.url, jfk, spoken)
-    for made in ("plain", "words", "options"):
-        assert SENTENCE in normalize(answer[made]["text"])
-    assert answer["words"]["words"] and answer["words"]["segments"]
-    assert answer["words"]["duration"] == pytest.approx(11.0, abs=0.05)
-    assert "no-such-model" in answer["error"]
-    assert wer([FOX], [heard(server, spoken.read_bytes())]) == 0
-
-
-@pytest.fixture
-def wyoming(server: Server, tmp_path: Path, client_python: Callable[..., Path]) -> Iterator[tuple[Path, str]]:
-    """wyoming-openai as Home Assistant users run it before a talkies: its Python and its address."""
-    python = client_python("wyoming", "3.12", "3.13", "3.14")
-    (port,) = free_ports(1)
-    command: list[str | Path] = [
-        python,
-        "-m",
-        "wyoming_openai",
-        "--uri",
-        f"tcp://127.0.0.1:{port}",
-        "--languages",
-        "en",
-    ]
-    for kind, models in (("stt", [ASR]), ("tts", [TTS])):
-        command += [f"--{kind}-openai-url", f"{server.url}/v1", f"--{kind}-openai-key", "unused"]
-        command += [f"--{kind}-models", *models, f"--{kind}-backend", "OPENAI"]
-    command += ["--stt-streaming-models", "gpt-4o-transcribe", "--tts-voices", "af_heart", "am_adam"]
-    with (tmp_path / "wyoming.log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
-    try:
-        wait_until(lambda: process.poll() is not None or _listening(port), 30, "wyoming-openai listens")
-        assert process.poll() is None, (tmp_path / "wyoming.log").read_text()
-        yield python, f"tcp://127.0.0.1:{port}"
-    finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def _listening(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
-    except OSError:
-        return False
-    return True
-
-
-def test_wyoming_openai(server: Server, jfk: Path, tmp_path: Path, wyoming: tuple[Path, str]) -> None:
-    python, uri = wyoming
-    recording, spoken = tmp_path / "recording.wav", tmp_path / "spoken.wav"
-    recording.write_bytes(audio.encode(audio.decode(jfk), 16_000, "wav", "pcm_s16le"))
-    answer = run(python, "use_wyoming.py", uri, recording, spoken)
-    assert ASR in answer["info"]["asr"] and "af_heart" in answer["info"]["tts"]
-    assert SENTENCE in normalize(answer["plain"]["text"])
-    assert SENTENCE in normalize(answer["streamed"]["text"])
-    assert answer["streamed"]["pieces"] and SENTENCE in normalize("".join(answer["streamed"]["pieces"]))
-    assert (answer["speech"]["rate"], answer["speech"]["channels"], answer["speech"]["width"]) == (24_000, 1, 2)
-    assert wer([FOX], [heard(server, spoken.read_bytes())]) == 0
 
 
 class TestOpenWebUI:
