@@ -5,7 +5,7 @@ a line for each difference. docs/http-api.md has them as a table.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 
@@ -34,6 +34,8 @@ class Dialect:
     """The content type of formats whose own is another."""
     openai_voices: bool = False
     """OpenAI's voice names mean voices of the model."""
+    languages: bool = False
+    """json says which languages were spoken."""
     streamed_speech: Collection[str] = ()
     """Formats of speech that is sent while it is made, without being asked to; the others' headers know the end."""
 
@@ -52,10 +54,14 @@ OPENAI = Dialect(
     openai_voices=True,
     streamed_speech=frozenset({"mp3", "opus", "aac", "pcm"}),
 )
+GPT_TRANSCRIBE = replace(OPENAI, languages=True)
+"""Of the one model of OpenAI's that answers so, and its dated names."""
 
 
-def spoken(rule: Rule, *, is_slug: bool) -> Dialect:
-    """The dialect of an answer to a request whose model is a slug of the registry, or else a name of OpenAI's."""
+def spoken(rule: Rule, *, is_slug: bool, name: str = "") -> Dialect:
+    """The dialect of an answer to a request whose model, `name`, is a slug of the registry, or else one of OpenAI's."""
+    if not is_slug and rule is not Rule.DESCRIPTION and f"{name}-".startswith("gpt-transcribe-"):
+        return GPT_TRANSCRIBE
     if rule is Rule.AUTO:
         return DESCRIPTION if is_slug else OPENAI
     return OPENAI if rule is Rule.OPENAI else DESCRIPTION

@@ -60,6 +60,10 @@ class Family:
     """Patterns of the files among the weights that are voices, each called like its file without the suffix."""
     hidden_voices: tuple[str, ...] = ()
     """Patterns of the names of those that the engine cannot speak with."""
+    voice_languages: Mapping[str, str] = field(default_factory=dict)
+    """What the voices speak that are no clips, by patterns of their names; an only language needs none."""
+    voice_genders: Mapping[str, str] = field(default_factory=dict)
+    """Who they sound like, by patterns of their names."""
     openai_voices: Mapping[str, str] = field(default_factory=dict)
     """OpenAI's names and what stands for them, with TALKIES_OPENAI_VOICES."""
 
@@ -70,6 +74,8 @@ class Family:
             raise ValueError("a TTS engine has a sample_rate of 8000 to 192000")
         if self.modality is Modality.ASR and self.sample_rate:
             raise ValueError("an ASR engine has no sample_rate: it is given 16000")
+        if unknown := set(self.voice_languages.values()) - set(self.languages):
+            raise ValueError(f"voice_languages has {', '.join(sorted(unknown))}, which is not among its languages")
 
     def clip_folders(self, settings: Settings) -> dict[str, Path]:
         """Where the reference clips lie, by their origin; a later folder's clip shadows one of the same name."""

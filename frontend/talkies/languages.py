@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from functools import cache
 
 from babel import Locale
@@ -18,6 +18,13 @@ _WHISPER = {"bn": "bengali", "jw": "javanese", "mi": "maori", "my": "myanmar", "
 def name(code: str) -> str:
     """The language as OpenAI's answers spell it, "english"; the code itself when it is unknown."""
     return _names().get(code, code)
+
+
+def title(code: str) -> str:
+    """The language as people read it, "British English" for "en-gb"; the code itself when it is unknown."""
+    language, _, region = code.partition("-")
+    names: Mapping[str, str] = Locale("en").languages
+    return names.get(f"{language}_{region.upper()}") or names.get(language, code)
 
 
 def find(asked: str, known: Collection[str]) -> str | None:

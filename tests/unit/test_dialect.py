@@ -117,3 +117,22 @@ async def test_openais_voices(tmp_path: Path, voice: str) -> None:
         assert "TALKIES_OPENAI_VOICES" in refused.json()["error"]["message"]
     async with facade(tmp_path / "other", dialect="openai") as api:
         await speak(api, model="kokoro-82m", voice=voice)
+
+
+@pytest.mark.parametrize(
+    ("model", "tells"),
+    [("gpt-transcribe", True), ("gpt-transcribe-2026-12-01", True), ("gpt-4o-transcribe", False), ("whisper-1", False)],
+)
+async def test_gpt_transcribe_says_which_languages_were_spoken(tmp_path: Path, model: str, tells: bool) -> None:
+    languages = [{"code": "en"}] if tells else None
+    async with facade(tmp_path) as api:
+        body = (await api.transcribe(model=model)).json()
+        assert body.get("languages") == languages
+        TypeAdapter(Transcription).validate_python(body, strict=True)
+        assert "languages" not in (await api.transcribe(model=model, response_format="verbose_json")).json()
+        done = json.loads(
+            (await api.transcribe(model=model, stream="true")).text.splitlines()[-2].removeprefix("data: ")
+        )
+        assert done.get("languages") == languages
+    async with facade(tmp_path / "other", dialect="description") as api:
+        assert (await api.transcribe(model=model)).json() == {"text": "Ask not"}

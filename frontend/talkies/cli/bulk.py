@@ -13,8 +13,9 @@ from rich.console import Console
 
 from talkies.cli import batch as work
 from talkies.cli.client import DEFAULT_URL, Busy, Client, ClientError, Refused, Transcription
-from talkies.cli.inputs import TextFormat, bar, form
+from talkies.cli.inputs import FORMATS, TextFormat, form
 from talkies.cli.lists import Timeout, Token, Url, connect
+from talkies.cli.progress import Rows
 
 _NOTHING_DONE = 2
 """Exit code for wrong usage and for a server that cannot be reached or does not let us in."""
@@ -34,7 +35,9 @@ def bulk(
     model: Annotated[
         str, typer.Option(envvar="TALKIES_MODEL", help="A slug; whisper-1 is the server's default.")
     ] = "whisper-1",
-    format: Annotated[TextFormat, typer.Option("--format", "-f", envvar="TALKIES_FORMAT")] = TextFormat.TEXT,
+    format: Annotated[
+        TextFormat, typer.Option("--format", "-f", envvar="TALKIES_FORMAT", metavar="FORMAT", help=FORMATS)
+    ] = TextFormat.TEXT,
     output_dir: Annotated[
         Path,
         typer.Option("--output-dir", "-o", envvar="TALKIES_OUTDIR", file_okay=False, help="Gets one transcript each."),
@@ -46,7 +49,7 @@ def bulk(
         bool, typer.Option(envvar="TALKIES_DIARIZE", help="Left and right channel are two speakers.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Make transcripts anew that are there already.")] = False,
-    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Inputs sent at the same time.")] = 4,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, metavar="N", help="Inputs sent at the same time.")] = 4,
     url: Url = DEFAULT_URL,
     token: Token = "",
     timeout: Timeout = 3600,
@@ -97,10 +100,10 @@ class _Tally:
 async def _run(client: Client, todo: Sequence[work.Job], request: Transcription, at_once: int, tally: _Tally) -> None:
     """Work through the jobs. Raises ClientError before any of them when the server does not let us in."""
     console = Console(stderr=True)
-    async with client, bar(console, len(todo)) as advance:
+    with Rows(console, len(todo), overall=True) as rows:
 
         def report(job: work.Job, error: Refused | None) -> None:
-            advance()
+            rows.advance()
             if error:
                 tally.failed += 1
             else:
@@ -111,6 +114,7 @@ async def _run(client: Client, todo: Sequence[work.Job], request: Transcription,
                     f"[{tally.done + tally.failed}/{len(todo)}] {line}", markup=False, highlight=False, soft_wrap=True
                 )
 
-        with contextlib.suppress(Busy):  # which the jobs bear with
-            await client.ps()
-        await work.run(client, todo, request, at_once=at_once, report=report)
+        async with client:
+            with contextlib.suppress(Busy):  # which the jobs bear with
+                await client.ps()
+            await work.run(client, todo, request, at_once=at_once, report=report)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import contextmanager
+import json
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, BinaryIO, ClassVar, Self
@@ -21,6 +22,9 @@ _LIST_TIMEOUT = 30.0
 
 _BLOCK = 1 << 20
 
+Watch = Callable[[Mapping[str, Any]], None]
+"""Is given the events of a transcription as they come; docs/http-api.md has them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Transcription:
@@ -32,6 +36,10 @@ class Transcription:
     @property
     def path(self) -> str:
         return f"/v1/audio/{'translations' if self.translate else 'transcriptions'}"
+
+    def watched(self) -> Transcription:
+        """The same with events on the way."""
+        return replace(self, fields={**self.fields, "stream": "true", "include[]": "progress"})
 
     def of(self, file_path: str) -> Transcription:
         """The same of a file that the server has or fetches."""
@@ -95,20 +103,47 @@ class Client:
     ) -> None:
         await self._http.aclose()
 
-    async def transcribe(self, request: Transcription, file: tuple[str, BinaryIO | bytes] | None = None) -> str:
-        """The transcript of a named file, or of the field `file_path`, in the form of the field `response_format`."""
+    async def transcribe(
+        self, request: Transcription, file: tuple[str, BinaryIO | bytes] | None = None, watch: Watch | None = None
+    ) -> str:
+        """The transcript of a named file, or of the field `file_path`, in the form of the field `response_format`.
+
+        `watch` gets what the server tells on the way, which of a translation is nothing.
+        """
         files = {"file": file} if file else None
+        if watch and not request.translate:
+            return await self._watched(request, files, watch)
         response = await self._call("POST", request.path, self._timeout, data=request.fields, files=files)
         return response.text
+
+    async def _watched(self, request: Transcription, files: Mapping[str, Any] | None, watch: Watch) -> str:
+        async with self._open("POST", request.path, data=request.watched().fields, files=files) as response:
+            if not response.headers.get("content-type", "").startswith("text/event-stream"):
+                return (await response.aread()).decode()
+            answer: str | None = None
+            async for line in response.aiter_lines():
+                if not line.startswith("data: "):
+                    continue
+                event = json.loads(line.removeprefix("data: "))
+                if event["type"] == "error":
+                    raise Refused(event["error"]["message"])
+                if event["type"] == "transcript.answer":
+                    answer = event["content"]
+                watch(event)
+        if answer is None:
+            raise self._other_server(request.path)
+        return answer
 
     async def speak(self, body: dict[str, Any]) -> bytes:
         """The encoded speech of `body["input"]`."""
         return (await self._call("POST", "/v1/audio/speech", self._timeout, json=body)).content
 
-    async def stream_speech(self, body: dict[str, Any]) -> AsyncIterator[bytes]:
-        """As `speak`, in pieces as they are made."""
-        async for piece in self._stream("POST", "/v1/audio/speech", json={**body, "stream_format": "audio"}):
-            yield piece
+    async def stream_speech(self, body: dict[str, Any], sink: BinaryIO) -> None:
+        """As `speak`, into `sink` as it is made."""
+        async with self._open("POST", "/v1/audio/speech", json={**body, "stream_format": "audio"}) as response:
+            async for piece in response.aiter_bytes():
+                sink.write(piece)
+                sink.flush()
 
     async def models(self) -> list[dict[str, Any]]:
         """The served models: `id`, `modality`, `owned_by`, `available`."""
@@ -129,8 +164,9 @@ class Client:
 
     async def get_file(self, path: str, sink: BinaryIO) -> None:
         """Write a staged file into `sink`."""
-        async for piece in self._stream("GET", f"/v1/files/{quote(path)}"):
-            sink.write(piece)
+        async with self._open("GET", f"/v1/files/{quote(path)}") as response:
+            async for piece in response.aiter_bytes():
+                sink.write(piece)
 
     async def remove_file(self, path: str) -> None:
         await self._call("DELETE", f"/v1/files/{quote(path)}", _LIST_TIMEOUT)
@@ -155,19 +191,22 @@ class Client:
         except (ValueError, KeyError, TypeError):
             found = None
         if not isinstance(found, list):
-            raise Refused(f"{self._url}{path} did not answer as talkies does; is it another server?")
+            raise self._other_server(path)
         return found
 
-    async def _stream(self, method: str, path: str, **content: Any) -> AsyncIterator[bytes]:
-        """The answer's body in pieces as they come."""
+    def _other_server(self, path: str) -> Refused:
+        return Refused(f"{self._url}{path} did not answer as talkies does; is it another server?")
+
+    @asynccontextmanager
+    async def _open(self, method: str, path: str, **content: Any) -> AsyncIterator[httpx.Response]:
+        """An answer whose body is read while it comes."""
         deadline = httpx.Timeout(self._timeout, connect=_CONNECT_TIMEOUT)
         with _sentences(self._url, self._timeout):
             async with self._http.stream(method, path, timeout=deadline, **content) as response:
                 if not response.is_success:
                     await response.aread()
                     raise _refusal(response)
-                async for piece in response.aiter_bytes():
-                    yield piece
+                yield response
 
     async def _call(self, method: str, path: str, seconds: float, **content: Any) -> httpx.Response:
         deadline = httpx.Timeout(seconds, connect=_CONNECT_TIMEOUT)

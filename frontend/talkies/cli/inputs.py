@@ -5,17 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import unquote, urlsplit
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-from talkies.cli.client import Client, Refused, Transcription
+from talkies.cli.client import Client, Refused, Transcription, Watch
 
 
 class TextFormat(StrEnum):
@@ -29,6 +26,9 @@ class TextFormat(StrEnum):
     @property
     def suffix(self) -> str:
         return {self.TEXT: ".txt", self.SRT: ".srt", self.VTT: ".vtt"}.get(self, ".json")
+
+
+FORMATS = f"{', '.join(TextFormat)}."
 
 
 def is_url(source: str) -> bool:
@@ -56,16 +56,16 @@ def form(model: str, format: TextFormat, language: str, diarize: bool, **more: s
     return {name: value for name, value in fields.items() if value}
 
 
-async def transcribe_source(client: Client, source: str, request: Transcription) -> str:
+async def transcribe_source(client: Client, source: str, request: Transcription, watch: Watch | None = None) -> str:
     """The transcript of a file or URL. Raises Refused, for a file that cannot be read too, and Unreachable."""
     if is_url(source):
-        return await client.transcribe(request.of(source))
+        return await client.transcribe(request.of(source), watch=watch)
     path = Path(source)
     # The name goes into a header, the path may hold bytes that are no text.
     name = os.fsencode(path.name).decode(errors="replace")
     try:
         with await _open(path) as audio:
-            return await client.transcribe(request, (name, _sized(audio)))
+            return await client.transcribe(request, (name, _sized(audio)), watch)
     except OSError as error:
         raise Refused(f"{error.strerror}.") from None
 
@@ -97,15 +97,6 @@ def _sized(audio: BinaryIO) -> BinaryIO | bytes:
 
 def with_newline(transcript: str) -> str:
     return transcript if transcript.endswith("\n") else transcript + "\n"
-
-
-@asynccontextmanager
-async def bar(console: Console, total: int) -> AsyncIterator[Callable[[], None]]:
-    """A progress bar over `total` inputs, on a terminal only; yields the function that counts one."""
-    columns = (SpinnerColumn(), TextColumn("Transcribing"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("", total=total)
-        yield lambda: progress.advance(task)
 
 
 @asynccontextmanager

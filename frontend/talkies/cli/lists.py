@@ -34,6 +34,7 @@ class AudioFormat(StrEnum):
     PCM = "pcm"
 
 
+_FEW = 4
 _SUFFIXES = {f".{format.value}": format for format in AudioFormat} | {".ogg": AudioFormat.OPUS, ".raw": AudioFormat.PCM}
 
 Url = Annotated[str, typer.Option(envvar="TALKIES_URL", help="Where the server answers.")]
@@ -43,7 +44,7 @@ Token = Annotated[
         "--token", envvar="TALKIES_AUTH_TOKEN", show_envvar=True, help="Sent as bearer token, if the server wants one."
     ),
 ]
-Timeout = Annotated[float, typer.Option(min=1, help="Seconds that one request may take.")]
+Timeout = Annotated[float, typer.Option(min=1, metavar="SECONDS", help="What one request may take.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
@@ -64,7 +65,12 @@ def speak(
     model: Annotated[str, typer.Option(help="A slug; tts-1 is the server's default.")] = "tts-1",
     format: Annotated[
         AudioFormat | None,
-        typer.Option("--format", "-f", help="Default: the output's suffix, mp3 for standard output."),
+        typer.Option(
+            "--format",
+            "-f",
+            metavar="FORMAT",
+            help=f"{', '.join(AudioFormat)}; by default the output's suffix, mp3 for standard output.",
+        ),
     ] = None,
     url: Url = DEFAULT_URL,
     token: Token = "",
@@ -83,7 +89,7 @@ def speak(
     if voice:
         body["voice"] = voice
     if to_stdout:
-        ask(connect(url, token, timeout), lambda client: _play(client, body), "Speaking")
+        ask(connect(url, token, timeout), lambda client: client.stream_speech(body, sys.stdout.buffer), "Speaking")
         return
     audio = ask(connect(url, token, timeout), lambda client: client.speak(body), "Speaking")
     try:
@@ -91,13 +97,6 @@ def speak(
     except OSError as error:
         raise Refused(f"{output} cannot be written: {error.strerror}.") from None
     typer.echo(f"{output}: {len(audio):,} bytes of {format.value}", err=True)
-
-
-async def _play(client: Client, body: dict[str, Any]) -> None:
-    """To standard output while it is made, for a player behind a pipe."""
-    async for piece in client.stream_speech(body):
-        sys.stdout.buffer.write(piece)
-        sys.stdout.buffer.flush()
 
 
 def models(as_json: Json = False, url: Url = DEFAULT_URL, token: Token = "") -> None:
@@ -108,13 +107,20 @@ def models(as_json: Json = False, url: Url = DEFAULT_URL, token: Token = "") -> 
         return [
             {
                 **entry,
+                "spoken": _few(entry["languages"]),
                 "state": "loaded" if entry["id"] in loaded else "ready" if entry["available"] else "not installed",
             }
             for entry in await client.models()
         ]
 
     found = ask(connect(url, token), work)
-    show(found, as_json, {"model": "id", "modality": "modality", "state": "state", "from": "owned_by"})
+    columns = {"model": "id", "modality": "modality", "state": "state", "languages": "spoken", "from": "owned_by"}
+    show(found, as_json, columns)
+
+
+def _few(languages: Sequence[str]) -> str:
+    """Up to four languages by their codes, more by their number."""
+    return ", ".join(languages) if len(languages) <= _FEW else str(len(languages))
 
 
 def voices(
@@ -124,13 +130,17 @@ def voices(
     token: Token = "",
 ) -> None:
     """List the voices that the server can speak with."""
+    from talkies import languages  # which brings Babel
 
     async def work(client: Client) -> list[dict[str, Any]]:
         slug = (await client.model(model))["id"] if model else ""
         return [voice for voice in await client.voices() if slug in ("", voice["model"])]
 
     found = ask(connect(url, token), work)
-    show(found, as_json, {"voice": "voice", "model": "model", "default": "default"})
+    if not as_json:
+        found = [{**voice, "spoken": languages.title(voice.get("language") or "")} for voice in found]
+    columns = {"voice": "voice", "language": "spoken", "gender": "gender", "model": "model", "default": "default"}
+    show(found, as_json, columns)
 
 
 def ps(as_json: Json = False, url: Url = DEFAULT_URL, token: Token = "") -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -51,6 +52,7 @@ def _fail(message: str, code: int) -> None:
     raise typer.Exit(code) from None
 
 
+_SERVICE_LINK = re.compile(r"TALKIES_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)")
 _SAMPLE = "tests/data/jfk.flac"
 _SERVER = "On the server"
 _CLIENT = "Over HTTP, to a running server"
@@ -97,7 +99,7 @@ def serve(
     if prepare:
         slugs = default_slugs(settings, registry)
         if not settings.triton_url:  # else the engines run in an environment that is not ours
-            _build(settings, serving.families(registry, slugs))
+            _build(settings, serving.families(settings, registry, slugs))
         _pull(settings, [registry.find(slug) for slug in slugs])
     serving.serve(settings, registry, lambda: _announce(settings, registry))
 
@@ -128,7 +130,7 @@ def env_build(
     known = [TRITONSERVER, AUDIO_CHUNKS, *dict.fromkeys(family.environment for family in engines)]
     if unknown := sorted(set(families or ()) - set(known)):
         raise typer.BadParameter(f"{', '.join(unknown)}: the families are {', '.join(known)}.")
-    _build(settings, families or serving.families(registry, default_slugs(settings, registry)))
+    _build(settings, families or serving.families(settings, registry, default_slugs(settings, registry)))
 
 
 @app.command(rich_help_panel=_SERVER)
@@ -139,7 +141,7 @@ def doctor() -> None:
 
     settings, registry = _load()
     slugs = default_slugs(settings, registry)
-    families = [] if settings.triton_url else serving.families(registry, slugs)
+    families = [] if settings.triton_url else serving.families(settings, registry, slugs)
     well = True
     for what, wrong in findings(settings, registry, slugs, families):
         well &= not wrong
@@ -155,6 +157,22 @@ def render() -> None:
 
     settings, registry = _load()
     typer.echo(render_repository(settings, registry))
+
+
+@app.command(rich_help_panel=_SERVER)
+def triton(
+    rendered: Annotated[
+        bool, typer.Option("--rendered", help="Serve what `talkies render` has written, and write nothing.")
+    ] = False,
+) -> None:
+    """Become a tritonserver for a `talkies serve` elsewhere, which has the same data directory, voices and keys."""
+    from talkies.engines import command
+    from talkies.engines.repository import render as render_repository
+
+    settings, registry = _load()
+    if not rendered:
+        render_repository(settings, registry)
+    command.run(settings)
 
 
 def default_slugs(settings: Settings, registry: Registry) -> list[str]:
@@ -178,10 +196,12 @@ def _load(**given: Any) -> tuple[Settings, Registry]:
 def _warn_of_unknown_variables() -> None:
     """Say which `TALKIES_*` variables nothing reads: a typing error would otherwise pass in silence.
 
-    No more than that, since Kubernetes makes variables of the names of services.
+    Kubernetes makes variables of the names of services; those are no error.
     """
     known = {f"TALKIES_{name.upper()}" for name in Settings.model_fields} | set(_variables(get_command(app)))
     for name in sorted(name for name in os.environ if name.startswith("TALKIES_") and name not in known):
+        if _SERVICE_LINK.fullmatch(name):
+            continue
         near = difflib.get_close_matches(name, known, 1)
         hint = f"; {near[0]} is one" if near else ""
         typer.echo(f"talkies: {name} is not a variable that anything here reads{hint}.", err=True)
@@ -202,7 +222,8 @@ def _build(settings: Settings, families: Iterable[str]) -> None:
     with console.status("Checking the environments") as status:
 
         def announce(family: str) -> None:
-            console.print(f"Building the environment {family} in {settings.envs / family}", soft_wrap=True)
+            place = environments.folder(settings, family)
+            console.print(f"Building the environment {family} in {place}", soft_wrap=True)
             status.update(f"Building {family}: downloads, then installs")
 
         environments.build(settings, families, announce)
@@ -265,7 +286,7 @@ def _announce(settings: Settings, registry: Registry) -> None:
         f"  gRPC     {grpc}",
     ]
     if not settings.triton_url:
-        lines.append(f"  metrics  http://{address(settings.host, settings.metrics_port)}/metrics")
+        lines.append(f"  metrics  http://{address(settings.metrics_address, settings.metrics_port)}/metrics")
     print("\n".join(lines), end="\n\n", flush=True)
 
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -323,9 +324,9 @@ def test_files(served: Facade, audio: list[Path], tmp_path: Path) -> None:
 
 # --- lists -----------------------------------------------------------------------------------------------------------
 def test_models_voices_and_ps_are_tables(served: Facade) -> None:
-    assert re.search(r"^whisper-base +asr +loaded", run("models").stdout, re.M)
+    assert re.search(r"^whisper-base +asr +loaded +99 ", run("models").stdout, re.M)
     assert re.search(r"^whisper-large-v3 +asr +not installed", run("models").stdout, re.M)
-    assert re.search(r"^af_heart +kokoro-82m +yes *$", run("voices").stdout, re.M)
+    assert re.search(r"^af_heart +American English +female +kokoro-82m +yes *$", run("voices").stdout, re.M)
     assert re.search(r"^whisper-base +asr +2 +0 *$", run("ps").stdout, re.M)
 
 
@@ -459,6 +460,22 @@ def test_serve_prepares_the_two_defaults_and_says_how_to_call_it(prepared: dict[
         assert shown in result.stdout
 
 
+def test_the_lines_to_copy_work_where_a_token_is_wanted(prepared: dict[str, list[str]]) -> None:
+    shown = run("serve", env={"TALKIES_AUTH_TOKEN": "sesame"}).stdout
+    assert "-H 'Authorization: Bearer TOKEN'" in shown
+    assert "api_key='TOKEN'" in shown and "TALKIES_AUTH_TOKEN=TOKEN" in shown
+    assert "sesame" not in shown
+
+
+def test_a_taken_port_is_said_before_anything_is_fetched(prepared: dict[str, list[str]]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = run("serve", "--port", str(port))
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"talkies: TALKIES_PORT={port} on 127.0.0.1: Address already in use")
+    assert prepared == {"build": [], "pull": [], "serve": []}
+
+
 def test_serve_without_preparation(prepared: dict[str, list[str]]) -> None:
     assert run("serve", "--no-prepare").exit_code == 0
     assert (prepared["build"], prepared["pull"], len(prepared["serve"])) == ([], [], 1)
@@ -513,10 +530,18 @@ def test_a_wrong_setting_is_one_sentence() -> None:
 
 
 def test_a_variable_that_nothing_reads_is_said(prepared: dict[str, list[str]]) -> None:
+    links = {  # what Kubernetes makes of services called talkies and talkies-metrics
+        "TALKIES_PORT": "tcp://10.0.0.1:8000",
+        "TALKIES_METRICS_PORT": "tcp://10.0.0.2:8002",
+        "TALKIES_SERVICE_HOST": "10.0.0.1",
+        "TALKIES_SERVICE_PORT": "8000",
+        "TALKIES_SERVICE_PORT_HTTP": "8000",
+        "TALKIES_PORT_8000_TCP": "tcp://10.0.0.1:8000",
+        "TALKIES_PORT_8000_TCP_ADDR": "10.0.0.1",
+        "TALKIES_METRICS_SERVICE_HOST": "10.0.0.2",
+    }
     known = {"TALKIES_LOG_LEVEL": "info", "TALKIES_URL": "http://box", "TALKIES_OUTDIR": "x"}
-    result = run(
-        "serve", "--no-prepare", env={"TALKIES_OPEN_AI_VOICES": "true", "TALKIES_SERVICE_HOST": "10.0.0.1", **known}
-    )
+    result = run("serve", "--no-prepare", env={"TALKIES_OPEN_AI_VOICES": "true", "TALKIES_PROT": "1", **links, **known})
     assert result.exit_code == 0 and len(prepared["serve"]) == 1
     said = [line for line in result.stderr.splitlines() if "is not a variable" in line]
     assert (

@@ -16,8 +16,10 @@ FACTS = """\
 modality = "tts"
 files = ["*"]
 required = ["speakers/*"]
-languages = ["en"]
 sample_rate = 16000
+languages = ["en", "de"]
+voice_languages = { "bob" = "de", "b*" = "en", "e*" = "en" }
+voice_genders = { "e*" = "female" }
 voices = ["speakers/*.npz", "speakers/extra/*.npz"]
 hidden_voices = ["test-*"]
 openai_voices = { alloy = "ann", nova = "gone" }
@@ -43,6 +45,31 @@ def catalogue(tmp_path: Path, **values: Any) -> tuple[Voices, Registry]:
 def test_its_voices_are_the_files_that_it_names(tmp_path: Path) -> None:
     voices, _ = catalogue(tmp_path)
     assert [(voice.name, voice.default) for voice in voices.all()] == [("ann", False), ("bob", True), ("eve", False)]
+
+
+def test_what_they_speak_and_who_they_sound_like(tmp_path: Path) -> None:
+    voices, _ = catalogue(tmp_path)
+    found = {voice.name: (voice.language, voice.gender) for voice in voices.all()}
+    assert found == {"ann": (None, None), "bob": ("de", None), "eve": ("en", "female")}
+
+
+@pytest.mark.parametrize(
+    ("label", "language"),
+    [
+        *[("German\n", "de"), ("pt-BR", "pt"), ("\ufeffJapanese", "ja"), (" \n", "en"), (None, "en")],
+        *[("Auto", None), ("Klingon", None), ("x" * 100_000, None)],
+    ],
+)
+def test_a_clip_speaks_what_its_file_says(tmp_path: Path, label: str | None, language: str | None) -> None:
+    settings = Settings(data_dir=tmp_path)
+    settings.custom_voices.mkdir()
+    (settings.custom_voices / "jane.wav").touch()
+    if label is not None:
+        (settings.custom_voices / "jane.lang").write_text(label)
+    registry = Registry.load(settings.models_file)
+    voices = {voice.name: voice for voice in Voices(settings, registry).of(registry["qwen3-tts-0.6b"])}
+    assert (voices["jane"].language, voices["jane"].origin, voices["jane"].gender) == (language, "custom", None)
+    assert (voices["alloy"].language, voices["alloy"].origin) == ("en", "builtin")
 
 
 def test_openais_names_stand_for_what_it_says_if_they_may(tmp_path: Path) -> None:

@@ -21,6 +21,9 @@ class VoiceEntry:
     default: bool
     origin: str | None = None
     """Of a voice that is cloned from a reference clip."""
+    language: str | None = None
+    """What it speaks."""
+    gender: str | None = None
 
 
 def router(services: Services) -> APIRouter:
@@ -30,6 +33,10 @@ def router(services: Services) -> APIRouter:
     async def voices() -> dict[str, list[VoiceEntry]]:
         """The voices of all TTS models; `id` and `name` repeat `voice` for clients that look for those."""
         found = await asyncio.to_thread(services.voices.all)
-        return {"voices": [VoiceEntry(v.name, v.name, v.name, v.model, v.default, v.origin) for v in found]}
+        return {
+            "voices": [
+                VoiceEntry(v.name, v.name, v.name, v.model, v.default, v.origin, v.language, v.gender) for v in found
+            ]
+        }
 
     return routes
