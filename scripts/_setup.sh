@@ -33,7 +33,8 @@ setup() {
   fi
   echo "talkies: installing $requirements" >&2
   .venv/bin/uv pip install --quiet --python .venv/bin/python --require-hashes -r "$requirements" \
-    && .venv/bin/uv pip install --quiet --python .venv/bin/python --no-deps -e model_repository/kit -e . \
+    && .venv/bin/uv pip install --quiet --python .venv/bin/python --no-deps \
+      --build-constraints model_repository/kit/requirements-build.txt -e model_repository/kit -e . \
     || fail "the packages of $requirements could not be installed; the lines above say why."
   stamp "$requirements" > .venv/talkies-stamp
 }

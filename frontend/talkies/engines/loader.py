@@ -166,18 +166,20 @@ class Loader:
         self.first_step.replaced()
 
     async def _check_installed(self, model: Model) -> None:
+        environment = model.executor.environment
+        built = environments.is_built(self._settings, environment)
         if missing := weights.missing(self._settings, model):
+            pull = f"`talkies pull {model.slug}`"
+            way_out = f"fetch them with {pull}" if built else f"run `talkies env build {environment}` and {pull}"
             raise ModelUnavailable(
-                f"The weights of {model.slug} are not on this machine (missing: {', '.join(missing[:3])}); "
-                f"fetch them with `talkies pull {model.slug}`."
+                f"The weights of {model.slug} are not on this machine (missing: {', '.join(missing[:3])}); {way_out}."
             )
         if damaged := await asyncio.to_thread(weights.damaged, self._settings, model):
             raise ModelUnavailable(
                 f"The weights of {model.slug} are damaged ({', '.join(damaged[:3])}); fetch them anew with "
                 f"`talkies pull --verify {model.slug}`."
             )
-        environment = model.executor.environment
-        if not environments.is_built(self._settings, environment):
+        if not built:
             raise ModelUnavailable(
                 f"The environment of {model.slug} is not built; build it with `talkies env build {environment}`."
             )

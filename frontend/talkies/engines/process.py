@@ -8,23 +8,20 @@ import glob
 import os
 import re
 import secrets
-import shutil
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import structlog
-from talkies_kit import QUIET
-from talkies_kit.wire import AUDIO_CHUNKS, PATH_KEY_VARIABLE
 
 from talkies.engines import arguments
-from talkies.engines.triton import ADMIN_KEY, INFERENCE_KEY, Keys
+from talkies.engines.command import command
+from talkies.engines.triton import Keys
 from talkies.errors import StartupError
-from talkies.settings import Settings, address, bracketed
-from talkies.setup import environments
-from talkies.setup.environments import TRITONSERVER
+from talkies.settings import Settings, address
 from talkies.tasks import must_run
 
 log = structlog.get_logger("talkies.server")
@@ -37,13 +34,12 @@ if os.getppid() != int(sys.argv[1]):
 os.execv(sys.argv[2], sys.argv[2:])
 """
 
-_RESTRICTED = ("model-repository", "shared-memory", "trace", "logging")
-"""The parts of Triton's gRPC API that only the facade may call; inference may have a key of its own."""
-
 _ESTABLISHED = "01"
 """A connection's state in /proc/net/tcp."""
 
 _FIRST_BACKOFF, _LAST_BACKOFF = 0.5, 30.0
+_LONG_LOG = 16 << 20
+"""Bytes after which the next tritonserver begins a new log."""
 _STEADY = 60.0
 """A server that lived this many seconds gets the first backoff again."""
 
@@ -104,6 +100,8 @@ class EmbeddedServer:
 
     def last_words(self) -> str:
         """Where tritonserver's log is, and the last error in it."""
+        if self._settings.triton_log == "stderr":
+            return "The lines above are tritonserver's."
         path = _log(self._settings)
         lines = path.read_text(errors="replace").splitlines() if path.exists() else []
         errors = [line.partition("] ")[2] for line in lines if re.match(r"[EF]\d{4} ", line)]
@@ -186,47 +184,17 @@ class EmbeddedServer:
                     log.error("tritonserver cannot be started", reason=str(error), again_in=backoff)
 
     async def _spawn(self) -> asyncio.subprocess.Process:
-        site = _site_packages(self._settings)
-        home = site / "pytriton" / "tritonserver"
-        binary = home / "bin" / "tritonserver"
-        backends = _assemble_backend(home, self._settings.data_dir / "run" / "backends")
-        libraries = str(site / "nvidia_pytriton.libs")
-        closed = [f"--grpc-restricted-protocol={','.join(_RESTRICTED)}:{ADMIN_KEY}={self.keys.admin}"]
-        if self.keys.inference:
-            closed.append(f"--grpc-restricted-protocol=inference:{INFERENCE_KEY}={self.keys.inference}")
-        command = [
-            str(binary),
-            f"--model-repository={self._settings.repository}",
-            f"--backend-directory={backends}",
-            f"--backend-config=python,shm-region-prefix-name={self._regions}",
-            "--model-control-mode=explicit",
-            f"--load-model={AUDIO_CHUNKS}",
-            "--strict-readiness=false",
-            "--disable-auto-complete-config",
-            "--exit-timeout-secs=5",
-            "--allow-http=false",
-            f"--grpc-address={bracketed(self._settings.grpc_host)}",
-            f"--grpc-port={self._settings.grpc_port}",
-            *closed,
-            # libevhtp, which serves its metrics, takes any other address for an IPv4 one: ::1 for 255.255.255.255.
-            f"--metrics-address={'ipv6:' if ':' in self._settings.host else ''}{self._settings.host}",
-            f"--metrics-port={self._settings.metrics_port}",
-            "--log-verbose=0",
-        ]
-        self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-I", "-c", _GUARD, str(os.getpid()), *command,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=_log_file(self._settings),
-            env={
-                **os.environ,
-                **QUIET,
-                PATH_KEY_VARIABLE: self.keys.path,
-                "LD_LIBRARY_PATH": libraries,
-                "PYTHONDONTWRITEBYTECODE": "1",
-            },
-            start_new_session=True,  # Ctrl-C in a terminal reaches talkies alone, which then drains
-        )  # fmt: skip
+        run = self._settings.data_dir / "run"
+        made = command(self._settings, self.keys, run / "backends", regions=self._regions, drain=5)
+        with _log_file(self._settings) as stderr:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable, "-I", "-c", _GUARD, str(os.getpid()), *made.arguments,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=stderr,
+                env=made.environment,
+                start_new_session=True,  # Ctrl-C in a terminal reaches talkies alone, which then drains
+            )  # fmt: skip
         log.info("tritonserver started", pid=self._process.pid, grpc=self.url)
         self._hiding = asyncio.create_task(self._hide(self._process.pid), name="hide keys")
         return self._process
@@ -263,34 +231,21 @@ def _free(regions: str) -> None:
             region.unlink(missing_ok=True)
 
 
-def _site_packages(settings: Settings) -> Path:
-    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    site = settings.envs / TRITONSERVER / "lib" / version / "site-packages"
-    if not environments.is_built(settings, TRITONSERVER):
-        raise StartupError("The tritonserver environment is missing: run `talkies env build`.")
-    return site
-
-
-def _assemble_backend(home: Path, target: Path) -> Path:
-    """A backend folder with the library and the stub of this Python version side by side, as tritonserver wants it."""
-    shutil.rmtree(target, ignore_errors=True)
-    (target / "python").mkdir(parents=True)
-    stub = home / "python_backend_stubs" / f"{sys.version_info.major}.{sys.version_info.minor}"
-    for source in [*(home / "backends" / "python").iterdir(), *stub.iterdir()]:
-        link = target / "python" / source.name
-        # The stub is found through its real path's folder, so the executable is copied and the rest linked.
-        if source.name == "triton_python_backend_stub":
-            shutil.copy2(source, link)
-            link.chmod(0o755)
-        else:
-            link.symlink_to(source)
-    return target
-
-
-def _log_file(settings: Settings) -> int:
+@contextlib.contextmanager
+def _log_file(settings: Settings) -> Iterator[int | None]:
+    """Where tritonserver writes; a file that has grown large makes room for a new one."""
+    if settings.triton_log == "stderr":
+        yield None
+        return
     path = _log(settings)
     path.parent.mkdir(parents=True, exist_ok=True)
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    if path.exists() and path.stat().st_size > _LONG_LOG:
+        path.replace(path.with_suffix(".log.old"))
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def _log(settings: Settings) -> Path:

@@ -24,6 +24,9 @@ from talkies.registry import Model, Registry
 from talkies.settings import Settings
 from talkies.setup import environments
 
+_COUNT = 2.0
+"""Seconds for tritonserver to say what is loaded, to who counts."""
+
 
 class Residency:
     """The requests for the models of one tritonserver."""
@@ -98,6 +101,30 @@ class Residency:
         if not await self._triton.is_ready():
             return "tritonserver does not answer"
         return self.first_step.problem
+
+    async def holds(self, model: Model) -> bool:
+        """Whether the model is in memory, to stay."""
+        slot = self._loader.slots[model.slug]
+        return not (slot.broken or slot.closed) and is_servable(model, await self._triton.index())
+
+    async def count(self) -> None:
+        """Bring the gauges up to date that say what there is."""
+        slots = self._loader.slots
+        queued = {slug: slot.queued for slug, slot in slots.items()}
+        self._metrics.queued.set(sum(queued.values()))
+        self._metrics.running.set(sum(slot.active for slot in slots.values()))
+        resident: list[str] = []
+        with contextlib.suppress(TalkiesError, TimeoutError):  # without tritonserver there are none
+            async with asyncio.timeout(_COUNT):
+                index = await self._triton.index()
+                resident = [model.slug for model in self._registry.values() if is_loaded(model, index)]
+        self._metrics.residents.info(
+            {
+                "max": str(self._settings.max_loaded_models),
+                "running": ",".join(resident),
+                "waiting": ",".join(slug for slug, waiting in queued.items() if waiting and slug not in resident),
+            }
+        )
 
     def devices(self) -> list[str]:
         """Where the served models run, GPUs first."""

@@ -94,6 +94,11 @@ class Slot:
         """Whether requests run, stand in line or wait for the load."""
         return bool(self.active or self._line) or self.wanted
 
+    @property
+    def queued(self) -> int:
+        """Requests that wait for a place or for the load."""
+        return len(self._line) + len(self._load_waiters)
+
     def is_open(self, number: int) -> bool:
         """Whether a request of this number may join; those that came before the slot was closed may."""
         return all(number < closing and not drained for closing, drained in self._closings.items())

@@ -1,4 +1,4 @@
-"""The one seam to tritonserver: everything gRPC is here, and only `TalkiesError`s leave."""
+"""The one seam to tritonserver: everything gRPC is here and in `connection`, and only `TalkiesError`s leave."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ import numpy as np
 import structlog
 from talkies_kit import wire
 from talkies_kit.wire import AsrOptions, Fault, FaultCode, Sampling, Segment
-from tritonclient.grpc import MAX_GRPC_MESSAGE_SIZE, InferInput
-from tritonclient.grpc.aio import InferenceServerClient
+from tritonclient.grpc import InferInput
 from tritonclient.utils import InferenceServerException
 
+from talkies import tracing
+from talkies.engines.connection import Connection
 from talkies.errors import (
     BadRequest,
     EngineDied,
@@ -40,15 +41,6 @@ ADMIN_KEY, INFERENCE_KEY = "admin-key", "inference-key"
 _HEADER = "triton-grpc-protocol-"
 _CALL_TIMEOUT = 10.0
 """Seconds for a call that only asks."""
-_CHANNEL = [
-    ("grpc.max_send_message_length", MAX_GRPC_MESSAGE_SIZE),
-    ("grpc.max_receive_message_length", MAX_GRPC_MESSAGE_SIZE),
-    # gRPC would wait up to two minutes between tries to reach a tritonserver that was away for long.
-    ("grpc.initial_reconnect_backoff_ms", 200),
-    ("grpc.max_reconnect_backoff_ms", 1000),
-]
-
-
 _STUB = re.compile(r"Stub process '(.+?)_\d+_\d+' is not healthy")
 """How Triton names a dead process: its model, the number of the instance group and of the instance."""
 
@@ -95,13 +87,17 @@ class Triton:
     """A tritonserver, over one gRPC channel."""
 
     def __init__(self, url: str, keys: Keys) -> None:
-        self._client = InferenceServerClient(url, channel_args=_CHANNEL)
+        self._connection = Connection(url)
         self._headers = {_HEADER + ADMIN_KEY: keys.admin} if keys.admin else None
         self._inference = {_HEADER + INFERENCE_KEY: keys.inference} if keys.inference else None
         self._path = {wire.PATH_KEY: keys.path} if keys.path else {}
 
     async def close(self) -> None:
-        await self._client.close()
+        await self._connection.close()
+
+    async def reconnect(self, *, force: bool) -> bool:
+        """See `Connection.renew`."""
+        return await self._connection.renew(force=force)
 
     async def wait_ready(self, within: float) -> None:
         """Return once the server answers. Raises Unavailable after `within` seconds."""
@@ -115,15 +111,13 @@ class Triton:
         raise away
 
     async def is_ready(self) -> bool:
-        try:
-            return bool(await self._client.is_server_ready(client_timeout=2.0))
-        except InferenceServerException:
-            return False
+        return await self._connection.is_ready()
 
     async def index(self) -> dict[str, State]:
         """The state of every model in the repository, READY where one of its versions is."""
         try:
-            answer = await self._client.get_model_repository_index(headers=self._headers, client_timeout=_CALL_TIMEOUT)
+            with self._connection.client() as client:
+                answer = await client.get_model_repository_index(headers=self._headers, client_timeout=_CALL_TIMEOUT)
         except InferenceServerException as error:
             raise _error(error) from None
         states: dict[str, State] = {}
@@ -136,7 +130,8 @@ class Triton:
     async def instances(self, name: str) -> int:
         """How many instances, each a process, a loaded model has."""
         try:
-            answer = await self._client.get_model_config(name, client_timeout=_CALL_TIMEOUT)
+            with self._connection.client() as client:
+                answer = await client.get_model_config(name, client_timeout=_CALL_TIMEOUT)
         except InferenceServerException as error:
             raise _error(error) from None
         return sum(group.count for group in answer.config.instance_group)
@@ -144,7 +139,8 @@ class Triton:
     async def load(self, name: str, within: float) -> None:
         """Load a model, for an ensemble with its members. Raises ModelUnavailable with the engine's own sentence."""
         try:
-            await self._client.load_model(name, headers=self._headers, client_timeout=within)
+            with self._connection.client() as client:
+                await client.load_model(name, headers=self._headers, client_timeout=within)
         except InferenceServerException as error:
             reason = error.message() or ""
             log.warning("load failed", model=name, reason=reason)
@@ -157,16 +153,18 @@ class Triton:
     async def unload(self, name: str) -> None:
         """Start unloading a model and the members that only it uses; running requests finish first."""
         try:
-            await self._client.unload_model(
-                name, headers=self._headers, unload_dependents=True, client_timeout=_CALL_TIMEOUT
-            )
+            with self._connection.client() as client:
+                await client.unload_model(
+                    name, headers=self._headers, unload_dependents=True, client_timeout=_CALL_TIMEOUT
+                )
         except InferenceServerException as error:
             raise _error(error) from None
 
     async def last_used(self, name: str) -> float:
         """Unix time of a model's last request; 0 before the first, and when it is not loaded."""
         try:
-            answer = await self._client.get_inference_statistics(name, client_timeout=_CALL_TIMEOUT)
+            with self._connection.client() as client:
+                answer = await client.get_inference_statistics(name, client_timeout=_CALL_TIMEOUT)
         except InferenceServerException as error:
             failure = _error(error)
             if isinstance(failure, NotLoaded | EngineFailed):
@@ -250,16 +248,19 @@ class Triton:
                 "request_id": request_id,
             }
 
-        responses = self._client.stream_infer(request(), stream_timeout=within, headers=self._inference)
-        try:
-            async for result, error in responses:
-                if error is not None:
-                    raise _rpc_error(_code(error), error.message() or "")
-                yield result
-        except grpc.aio.AioRpcError as error:
-            raise _rpc_error(error.code(), error.details() or "") from None
-        finally:
-            responses.cancel()  # a caller that leaves early takes its request with it
+        with tracing.span(model, request_id) as headers, self._connection.client() as client:
+            responses = client.stream_infer(
+                request(), stream_timeout=within, headers={**(self._inference or {}), **headers}
+            )
+            try:
+                async for result, error in responses:
+                    if error is not None:
+                        raise _rpc_error(_code(error), error.message() or "")
+                    yield result
+            except grpc.aio.AioRpcError as error:
+                raise _rpc_error(error.code(), error.details() or "") from None
+            finally:
+                responses.cancel()  # a caller that leaves early takes its request with it
 
 
 def _tensor(name: str, value: np.ndarray[Any, Any], dtype: str) -> Any:
@@ -286,6 +287,8 @@ def _fault(result: Any, name: str, model: str = "") -> TalkiesError | None:
         return BadRequest(fault.message, param=fault.param or None)
     if fault.code is FaultCode.UNAVAILABLE:
         return EngineStarved(f"{fault.message[:1].upper()}{fault.message[1:]}.", model=model)
+    if fault.code is FaultCode.BROKEN:
+        return EngineDied(f"{fault.message[:1].upper()}{fault.message[1:]}.", model=model)
     return EngineFailed(fault.message, model=model)
 
 

@@ -49,20 +49,30 @@ class Watch:
 
     async def look(self) -> None:
         """One look."""
-        if not self._processes:
-            return
-        if self._processes.server != self._server:
+        if self._processes and self._processes.server != self._server:
             self._server, self._answered, self._since = self._processes.server, False, time.monotonic()
         if not await self._triton.is_ready():
-            self._replace_if_it_hangs(self._processes)
+            if self._processes:
+                self._replace_if_it_hangs(self._processes)
+            else:
+                await self._reconnect()
             return
         self._answered, self._since = True, time.monotonic()
+        if not self._processes:
+            return
         first_step = self._residency.first_step
         first_step.serves(self._server)
         if await self._lacks_a_process(self._processes):
             first_step.died()
         if first_step.problem:
             await self._residency.mend()
+
+    async def _reconnect(self) -> None:
+        """An outside tritonserver may be back at another address, or have gone for good, with what it had to do."""
+        late = time.monotonic() - self._since > self._settings.hang_timeout
+        if await self._triton.reconnect(force=late):
+            log.warning("tritonserver did not answer: connected anew")
+            self._since = time.monotonic()
 
     async def _lacks_a_process(self, processes: EngineProcesses) -> bool:
         """Whether an `audio_chunks` that Triton calls ready has fewer processes than it was started with.

@@ -44,7 +44,8 @@ _SMALL_FILES = ("*.json", "*.txt", "*.jinja")
 
 def folder(settings: Settings, model: Model) -> Path:
     """Where the model's weights are, or will be."""
-    return settings.data_dir / "models" / model.slug
+    own, *shared = _places(settings, model)
+    return own if own.exists() else next((place for place in shared if place.is_dir()), own)
 
 
 def missing(settings: Settings, model: Model) -> list[str]:
@@ -66,7 +67,10 @@ def pull(
     `verify` reads them all and fetches those anew that are damaged. An interrupted pull goes on where it was; of two at
     the same time one waits for the other. Raises StartupError that gives every source's reason.
     """
-    target = folder(settings, model)
+    for place in _places(settings, model):
+        if _is_what_is_asked(place, model) and not (verify and manifest.damaged(place, all_files=True)):
+            return  # without the lock: where they are it may be that nobody can write
+    target = _places(settings, model)[0]
     store = target.parent / ".store"
     try:
         store.mkdir(parents=True, exist_ok=True)
@@ -92,6 +96,27 @@ def pull(
             except FetchError as error:
                 reasons.append(str(error))
     raise StartupError(f"The weights of {model.slug} could not be fetched: {'; '.join(reasons)}.")
+
+
+def _places(settings: Settings, model: Model) -> list[Path]:
+    """Where the weights may be; what is fetched goes to the first."""
+    roots = filter(None, (settings.data_dir / "models", settings.weights_dir))
+    return [root / model.slug for root in roots]
+
+
+def _is_what_is_asked(place: Path, model: Model) -> bool:
+    """Whether the folder is complete, and that of the source which a pull would take."""
+    if place.is_dir() and not place.is_symlink():
+        return not _missing(place, model)
+    for source in model.sources:
+        wanted = Path(".store") / _key(model)
+        if isinstance(source, PathSource):
+            try:
+                wanted = _local(source, model)
+            except FetchError:
+                continue
+        return place.is_symlink() and place.readlink() == wanted and not _missing(place, model)
+    return False
 
 
 def _missing(place: Path, model: Model) -> list[str]:

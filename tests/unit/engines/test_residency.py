@@ -20,6 +20,7 @@ from talkies.errors import EngineDied, EngineFailed, LoadTimedOut, ModelUnavaila
 from talkies.metrics import Metrics, follow
 from talkies.registry import Registry
 from talkies.settings import Settings
+from talkies.setup import environments
 
 from harness.fake_triton import FakeProcesses, FakeTriton
 from harness.server import ASR, TTS
@@ -69,6 +70,36 @@ async def test_eviction_waits_for_running_requests_and_goes_before_later_ones(ma
     release.set()
     await asyncio.gather(first, sibling, late)
     assert triton.calls == [("load", ASR), ("unload", ASR), ("load", TTS), ("unload", TTS), ("load", ASR)]
+
+
+async def test_what_is_held_and_counted(tmp_path: Path) -> None:
+    configured = Settings(data_dir=tmp_path, triton_url="elsewhere:8001")
+    registry, triton = Registry.load(configured.models_file), FakeTriton()
+    metrics = Metrics(registry)
+    residency = Residency(configured, registry, triton, metrics)  # type: ignore[arg-type]
+
+    async def counted() -> tuple[float | None, float | None, dict[str, str]]:
+        await residency.count()
+        value = metrics.registry.get_sample_value
+        [info] = [f for f in metrics.registry.collect() if f.name == "talkies_resident_models"]
+        [labels] = [sample.labels for sample in info.samples]
+        return value("talkies_running_requests"), value("talkies_queued_requests"), labels
+
+    assert await counted() == (0, 0, {"max": "1", "running": "", "waiting": ""})
+    release, entered = asyncio.Event(), asyncio.Event()
+    running = asyncio.create_task(hold(residency, registry[ASR], release, entered))
+    await entered.wait()
+    assert await residency.holds(registry[ASR]) and not await residency.holds(registry[TTS])
+    waiting = asyncio.create_task(hold(residency, registry[TTS], release))
+    await asyncio.sleep(0.02)
+    assert await counted() == (1, 1, {"max": "1", "running": ASR, "waiting": TTS})
+    assert not await residency.holds(registry[ASR])  # it goes as soon as it may
+    triton.down = True
+    assert await counted() == (1, 1, {"max": "1", "running": "", "waiting": TTS})
+    triton.down = False
+    release.set()
+    await asyncio.gather(running, waiting)
+    assert await counted() == (0, 0, {"max": "1", "running": TTS, "waiting": ""})
 
 
 async def test_two_fit(make: Make) -> None:
@@ -207,11 +238,15 @@ async def test_an_unload_ends_with_its_process_whatever_triton_says(
     assert not list(looks) and processes.killed == []
 
 
-async def test_missing_weights(tmp_path: Path) -> None:
+async def test_missing_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     configured = Settings(data_dir=tmp_path)
     registry = Registry.load(configured.models_file)
     residency = Residency(configured, registry, FakeTriton(), Metrics(registry))  # type: ignore[arg-type]
-    with pytest.raises(ModelUnavailable, match="talkies pull whisper-base"):
+    with pytest.raises(ModelUnavailable, match="`talkies env build whisper` and `talkies pull whisper-base`"):
+        async with residency.use(registry[ASR]):
+            pass
+    monkeypatch.setattr(environments, "is_built", lambda *_: True)
+    with pytest.raises(ModelUnavailable, match="fetch them with `talkies pull whisper-base`"):
         async with residency.use(registry[ASR]):
             pass
 

@@ -76,6 +76,22 @@ async def test_a_tritonserver_that_hangs_is_replaced(make: Make) -> None:
     assert processes.killed == ["tritonserver"]  # the next one has time to start
 
 
+async def test_an_outside_tritonserver_that_is_silent_is_called_anew_and_then_given_up(
+    make: Make, tmp_path: Path
+) -> None:
+    _, residency, triton, _, _ = make()
+    settings = Settings(data_dir=tmp_path, triton_url="elsewhere:8001", hang_timeout=0.05)
+    watch = Watch(settings, triton, residency, None)  # type: ignore[arg-type]
+    await watch.look()
+    assert triton.calls == []
+    triton.down = True
+    await watch.look()
+    assert triton.calls == [("reconnect", "")]
+    await asyncio.sleep(0.1)
+    await watch.look()
+    assert triton.calls[1:] == [("reconnect", "anyway")]
+
+
 async def test_what_nobody_uses_goes(make: Make) -> None:
     watch, residency, triton, _, registry = make(model_ttl=0.05, sweeper_interval=0.01)
     sweep = asyncio.create_task(watch.sweep())

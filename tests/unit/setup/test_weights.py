@@ -246,6 +246,47 @@ def test_complete_weights_need_no_network(web: Web, settings: Settings, tmp_path
     assert web.requests == []
 
 
+@pytest.mark.parametrize("verify", [False, True])
+def test_what_is_there_is_not_locked(web: Web, settings: Settings, tmp_path: Path, verify: bool) -> None:
+    """Weights that belong to somebody else, or lie on a read-only disk, are as good."""
+    [model] = models(tmp_path, {"path": str(tmp_path / "nowhere")}, from_index(web))
+    weights.pull(settings, model)
+    [lock] = (settings.data_dir / "models" / ".store").glob("*.lock")
+    lock.unlink()
+    weights.pull(settings, model, verify=verify)
+    assert not lock.exists()
+    [other] = models(tmp_path, from_index(web), sha256={"model.bin": sha256(MODEL_BIN)})
+    weights.pull(settings, other)  # asks for something else, so that what is there will not do
+    assert list(lock.parent.glob("*.lock"))
+
+
+@pytest.mark.parametrize("filled_by_hand", [False, True])
+def test_a_second_folder_of_weights_is_only_read(
+    web: Web, settings: Settings, tmp_path: Path, filled_by_hand: bool
+) -> None:
+    [model] = models(tmp_path, from_index(web))
+    weights.pull(settings, model)
+    shared = tmp_path / "shared"
+    (settings.data_dir / "models").rename(shared)
+    if filled_by_hand:
+        place = (shared / model.slug).resolve()
+        (shared / model.slug).unlink()
+        place.rename(shared / model.slug)
+    before = sorted(shared.rglob("*"))
+    web.requests.clear()
+    with_shared = Settings.load(data_dir=settings.data_dir, weights_dir=shared)
+    weights.pull(with_shared, model)
+    weights.pull(with_shared, model, verify=True)
+    assert web.requests == [] and sorted(shared.rglob("*")) == before and not (settings.data_dir / "models").exists()
+    assert weights.missing(with_shared, model) == []
+    assert weights.folder(with_shared, model) == shared / model.slug
+    (shared / model.slug / "model.bin").write_bytes(b"damaged")  # what it lacks is fetched into our own
+    weights.pull(with_shared, model)
+    assert weights.folder(with_shared, model) == settings.data_dir / "models" / model.slug
+    assert (weights.folder(with_shared, model) / "model.bin").read_bytes() == MODEL_BIN
+    assert (shared / model.slug / "model.bin").read_bytes() == b"damaged"
+
+
 def test_a_lost_or_cut_file_is_missed_and_fetched_again(web: Web, settings: Settings, tmp_path: Path) -> None:
     [model] = models(tmp_path, from_index(web))
     weights.pull(settings, model)
