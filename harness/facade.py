@@ -18,7 +18,7 @@ from talkies import metrics
 from talkies.api.app import create_app
 from talkies.api.quotas import Quotas
 from talkies.api.services import Services
-from talkies.asr.progress import Progress, Update
+from talkies.asr.progress import Progress, Step
 from talkies.asr.transcriber import Transcriber
 from talkies.asr.transcript import Transcript, merge
 from talkies.engines.loader import Resident
@@ -76,7 +76,7 @@ class FakeTranscriber:
 
     async def stream(
         self, model: Model, path: Path, options: AsrOptions, *, diarize: bool, request_id: str
-    ) -> AsyncGenerator[list[Update] | Transcript]:
+    ) -> AsyncGenerator[Step | Transcript]:
         """`failure` comes after the first chunk once `late` is set; `hold` holds there too."""
         failure, hold = self.failure, self.hold
         if self.late:
@@ -85,12 +85,12 @@ class FakeTranscriber:
         progress = Progress(language=options.language, diarized=diarize, horizon=30)
         try:
             for chunk in _heard(options, diarize):
-                yield progress.add(chunk)
+                yield Step(progress.add(chunk), progress.seconds)
             if self.late and failure:
                 raise failure
             if self.late and hold:
                 await hold.wait()
-            yield progress.finish()
+            yield Step(progress.finish(), progress.seconds)
             yield transcript
         finally:
             self.closed = path.exists()
@@ -138,6 +138,11 @@ class FakeResidency:
     async def problem(self) -> str:
         return "" if self.up else "tritonserver does not answer"
 
+    async def holds(self, model: Model) -> bool:
+        return model.slug in self.loaded
+
+    async def count(self) -> None: ...
+
     def devices(self) -> list[str]:
         return ["cuda:1", "cpu"]
 
@@ -163,6 +168,7 @@ class Facade:
     synthesizer: FakeSynthesizer
     residency: FakeResidency
     client: httpx.AsyncClient
+    draining: asyncio.Event
 
     @property
     def uploads(self) -> list[Path]:
@@ -223,6 +229,7 @@ async def facade(data: Path, **values: Any) -> AsyncGenerator[Facade]:
         staging=staging,
         sources=Sources(staging, Downloads(settings, staging), Retention(staging, ttl=0, max_bytes=0, interval=60)),
         quotas=Quotas(data / "usage.json"),
+        draining=asyncio.Event(),
         keyring=Keyring((token.get_secret_value() for token in settings.auth_token), settings.auth_file)
         if settings.auth_token or settings.auth_file
         else None,
@@ -230,7 +237,7 @@ async def facade(data: Path, **values: Any) -> AsyncGenerator[Facade]:
     app = create_app(services)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://talkies") as client:
-        yield Facade(app, settings, registry, transcriber, synthesizer, residency, client)
+        yield Facade(app, settings, registry, transcriber, synthesizer, residency, client, services.draining)
 
 
 def assert_error(

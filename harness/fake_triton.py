@@ -34,6 +34,10 @@ class FakeTriton:
         self.calls.append(("wait", ""))
         self.down = False
 
+    async def reconnect(self, *, force: bool) -> bool:
+        self.calls.append(("reconnect", "anyway" if force else ""))
+        return force
+
     async def load(self, name: str, within: float) -> None:
         self.calls.append(("load", name))
         await asyncio.sleep(self.seconds)

@@ -7,7 +7,9 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
+
+from talkies import __version__
 
 _SECONDS = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
 _METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
@@ -63,6 +65,7 @@ class Metrics:
         self._models = models
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
+        self._gauge("build_info", "What is running; always 1.", "version").labels(__version__).set(1)
         self._requests = self._counter("requests", "HTTP requests answered.", "route", "method", "status", "model")
         self._request_seconds = self._histogram(
             "request_seconds", "From a request's first byte to its answer's last.", "route", "model"
@@ -79,6 +82,13 @@ class Metrics:
 
         self.waiting = self._gauge("waiting_requests", "Requests that wait for a place in their model.", "model")
         self.active = self._gauge("active_requests", "Requests that have a place in tritonserver.", "model")
+        self.queued = Gauge("talkies_queued_requests", "Requests that wait, of all models.", registry=self.registry)
+        self.running = Gauge("talkies_running_requests", "Requests at work, of all models.", registry=self.registry)
+        self.residents = Info(
+            "talkies_resident_models",
+            "How many models may be in memory, which are, and which are waited for.",
+            registry=self.registry,
+        )
         self.overloads = self._counter("overloads", "Requests refused because the line was full.", "model")
         self.queue_seconds = self._histogram(
             "queue_seconds", "Waiting for a place, for room in memory or for another request's load.", "model"

@@ -17,7 +17,7 @@ import uvicorn
 from filelock import FileLock, Timeout
 from talkies_kit.wire import AUDIO_CHUNKS
 
-from talkies import logs
+from talkies import logs, tracing
 from talkies.api.app import create_app
 from talkies.api.connections import Connection, Connections, raise_descriptor_limit
 from talkies.api.quotas import Quotas
@@ -72,6 +72,7 @@ def serve(settings: Settings, registry: Registry, announce: Callable[[], None]) 
     _warn_of_root()
     with contextlib.ExitStack() as stack:
         check_ports(settings)
+        stack.callback(tracing.configure())
         if not settings.triton_url:
             try:
                 stack.enter_context(FileLock(run / "serve.lock", timeout=0))
@@ -79,7 +80,7 @@ def serve(settings: Settings, registry: Registry, announce: Callable[[], None]) 
                 raise StartupError(
                     f"Another talkies serves from {settings.data_dir}: stop it or set TALKIES_DATA_DIR."
                 ) from None
-            if missing := [f for f in (TRITONSERVER, AUDIO_CHUNKS) if not environments.is_built(settings, f)]:
+            if missing := [f for f in families(settings, registry) if not environments.is_built(settings, f)]:
                 raise StartupError(f"Run `talkies env build {' '.join(missing)}` first.")
             shutil.rmtree(settings.uploads)  # of requests that an earlier, killed process had
             settings.uploads.mkdir()
@@ -92,10 +93,10 @@ def serve(settings: Settings, registry: Registry, announce: Callable[[], None]) 
         asyncio.run(_serve(settings, registry, staging, announce))
 
 
-def families(registry: Registry, slugs: Iterable[str]) -> list[str]:
+def families(settings: Settings, registry: Registry, slugs: Iterable[str] = ()) -> list[str]:
     """The environments that serving these slugs takes."""
     engines = sorted({registry.find(slug).executor.environment for slug in slugs})
-    return [TRITONSERVER, AUDIO_CHUNKS, *engines]
+    return [*([] if settings.tritonserver else [TRITONSERVER]), AUDIO_CHUNKS, *engines]
 
 
 async def _serve(settings: Settings, registry: Registry, staging: Staging, announce: Callable[[], None]) -> None:
@@ -124,8 +125,7 @@ async def _serve(settings: Settings, registry: Registry, staging: Staging, annou
             reason = f" {embedded.last_words()}" if embedded else ""
             raise StartupError(f"{error.message}{reason}") from None
         watch = Watch(settings, triton, residency, embedded)
-        if embedded:
-            stack.callback(must_run(asyncio.create_task(watch.mend(), name="mend")).cancel)
+        stack.callback(must_run(asyncio.create_task(watch.mend(), name="mend")).cancel)
         if settings.model_ttl:
             stack.callback(must_run(asyncio.create_task(watch.sweep(), name="sweep")).cancel)
         retention = Retention(
@@ -142,6 +142,7 @@ async def _serve(settings: Settings, registry: Registry, staging: Staging, annou
         if settings.auth_token or settings.auth_file:
             keyring = Keyring((token.get_secret_value() for token in settings.auth_token), settings.auth_file)
             stack.callback(must_run(asyncio.create_task(quotas.keep(), name="quotas")).cancel)
+        draining = asyncio.Event()
         services = Services(
             settings=settings,
             registry=registry,
@@ -153,6 +154,7 @@ async def _serve(settings: Settings, registry: Registry, staging: Staging, annou
             staging=staging,
             sources=Sources(staging, Downloads(settings, staging), retention),
             quotas=quotas,
+            draining=draining,
             keyring=keyring,
         )
         config = uvicorn.Config(
@@ -167,7 +169,7 @@ async def _serve(settings: Settings, registry: Registry, staging: Staging, annou
             timeout_keep_alive=_KEEP_ALIVE,
             ws="none",
         )
-        await _Server(config, announce, settings.drain_timeout, hurry).serve()
+        await _Server(config, announce, settings, draining, hurry).serve()
 
 
 def _warn_of_strangers(settings: Settings) -> None:
@@ -194,11 +196,18 @@ class _Server(uvicorn.Server):
     """uvicorn that says when it is up and ends with status 0 on SIGTERM and SIGINT; on a second one at once."""
 
     def __init__(
-        self, config: uvicorn.Config, announce: Callable[[], None], drain: float, hurry: asyncio.Event
+        self,
+        config: uvicorn.Config,
+        announce: Callable[[], None],
+        settings: Settings,
+        draining: asyncio.Event,
+        hurry: asyncio.Event,
     ) -> None:
+        """Sets `draining` at the first signal and `hurry` at the second."""
         super().__init__(config)
         self._announce = announce
-        self._drain = drain
+        self._delay, self._drain = settings.drain_delay, settings.drain_timeout
+        self._draining = draining
         self._hurry = hurry
         self._connections = Connections(self.server_state.connections)
 
@@ -217,10 +226,18 @@ class _Server(uvicorn.Server):
         self._connections.close()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        if self.should_exit:
-            self.force_exit = True
+        if self._draining.is_set():
+            self.should_exit = self.force_exit = True
             self._hurry.set()
             self._connections.end(_stopping(), at_once=True)
+            return
+        self._draining.set()
+        if self._delay:  # balancers ask for readiness every few seconds
+            asyncio.get_running_loop().call_later(self._delay, self._close)
+        else:
+            self._close()
+
+    def _close(self) -> None:
         self.should_exit = True
 
     @contextlib.contextmanager
@@ -240,7 +257,7 @@ def check_ports(settings: Settings) -> None:
     ports = {"PORT": (settings.host, settings.port)}
     if not settings.triton_url:
         ports["GRPC_PORT"] = settings.grpc_host, settings.grpc_port
-        ports["METRICS_PORT"] = settings.host, settings.metrics_port
+        ports["METRICS_PORT"] = settings.metrics_address, settings.metrics_port
     for name, (host, port) in ports.items():
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from talkies.dialect import Rule
@@ -32,6 +32,10 @@ def _comma_list(value: Any) -> Any:
     return [item.strip() for item in value.split(",") if item.strip()] if isinstance(value, str) else value
 
 
+def _is_service_link(name: str, value: Any) -> bool:
+    return name.endswith("port") and isinstance(value, str) and re.match(r"(tcp|udp|sctp)://", value) is not None
+
+
 Seconds = Annotated[float, BeforeValidator(_seconds), Field(ge=0)]
 
 
@@ -48,12 +52,19 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="TALKIES_", frozen=True, extra="ignore", env_ignore_empty=True)
 
-    host: str = Field("127.0.0.1", description="Address the HTTP API and tritonserver's metrics listen on.")
+    host: str = Field("127.0.0.1", description="Address the HTTP API listens on.")
     grpc_host: str = Field("127.0.0.1", description="Address Triton's gRPC endpoint listens on.")
+    metrics_host: str = Field("", description="Address tritonserver's metrics listen on; empty: that of the HTTP API.")
     port: int = Field(8000, ge=1, le=65535, description="Port of the HTTP API.")
     grpc_port: int = Field(8001, ge=1, le=65535, description="Port of the embedded tritonserver's gRPC endpoint.")
     metrics_port: int = Field(8002, ge=1, le=65535, description="Port of the embedded tritonserver's metrics.")
     triton_url: str = Field("", description="host:port of an outside tritonserver's gRPC endpoint; empty starts one.")
+    tritonserver: Path | None = Field(
+        None, description="The program to start, such as that of NVIDIA's image; none: that of the wheel."
+    )
+    triton_log: Literal["file", "stderr"] = Field(
+        "file", description="Where the embedded tritonserver's log goes: `run/tritonserver.log` or standard error."
+    )
     triton_admin_key: SecretStr = Field(
         SecretStr(""), description="Key of tritonserver's restricted repository API; empty makes one for an own server."
     )
@@ -76,7 +87,13 @@ class Settings(BaseSettings):
     cors_origins: CommaList = Field((), description='Origins whose web pages may call the API; "*" for all.')
 
     data_dir: Path = Field(Path("data"), description="Weights, environments, staged files and the served repository.")
-    envs_dir: Path | None = Field(None, description="Engine environments; default: `envs` in the data directory.")
+    envs_dir: Path | None = Field(
+        None,
+        description="Engine environments; where it can only be read, others are built in `envs` of the data directory.",
+    )
+    weights_dir: Path | None = Field(
+        None, description="Weights that are only read, beside those in `models` of the data directory."
+    )
     engines_dir: Path | None = Field(None, description="Folder of further engines, beside those that come along.")
     models_file: Path = Field(PROJECT / "models.json", description="The model registry.")
     enabled_models: CommaList = Field((), description="Slugs to serve; empty serves the whole registry.")
@@ -108,7 +125,12 @@ class Settings(BaseSettings):
     load_timeout: Seconds = Field(300, gt=0, description="Longest a model load may take.")
     request_timeout: Seconds = Field(3600, gt=0, description="Longest a transcription or speech may take.")
     hang_timeout: Seconds = Field(
-        30, gt=0, description="Seconds of silence after which the embedded tritonserver is replaced."
+        30,
+        gt=0,
+        description="Seconds of silence after which the embedded tritonserver is replaced, an outside one given up.",
+    )
+    drain_delay: Seconds = Field(
+        0, description="After SIGTERM, how long `/readyz` says so before new connections are refused."
     )
     drain_timeout: Seconds = Field(30, description="After SIGTERM, how long running requests may still take.")
     max_concurrency: int = Field(16, ge=1, description="Requests of one model that run in Triton at the same time.")
@@ -135,7 +157,13 @@ class Settings(BaseSettings):
     log_content: bool = Field(False, description="Log transcripts and input texts too.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe level logged.")
 
-    @field_validator("data_dir", "envs_dir", "engines_dir", "models_file", "auth_file")
+    @model_validator(mode="before")
+    @classmethod
+    def _without_service_links(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Kubernetes makes variables of services' names: of the service "talkies" a TALKIES_PORT=tcp://10.9.8.7:80."""
+        return {name: value for name, value in values.items() if not _is_service_link(name, value)}
+
+    @field_validator("data_dir", "envs_dir", "weights_dir", "engines_dir", "models_file", "auth_file", "tritonserver")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         return value.expanduser().resolve() if value else value
@@ -163,8 +191,19 @@ class Settings(BaseSettings):
         return {"auto": auto, "cuda": "cuda:0"}.get(self.device, self.device)
 
     @property
+    def metrics_address(self) -> str:
+        """Where tritonserver's metrics listen."""
+        return self.metrics_host or self.host
+
+    @property
     def envs(self) -> Path:
+        """Where environments are built, if that can be written."""
         return self.envs_dir or self.data_dir / "envs"
+
+    @property
+    def all_envs(self) -> tuple[Path, ...]:
+        """Where they are looked for, in this order."""
+        return tuple(dict.fromkeys((self.envs, self.data_dir / "envs")))
 
     @property
     def repository(self) -> Path:

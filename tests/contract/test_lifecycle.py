@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
 import re
 import threading
@@ -37,6 +39,24 @@ def test_models(server: Server) -> None:
     assert "whisper-1" not in models
     assert models[TTS].to_dict()["modality"] == "tts"
     assert server.openai().models.retrieve(ASR).id == ASR
+
+
+def test_a_pooled_connection_outlives_a_pause(server: Server) -> None:
+    """Of which most web servers grant five seconds; who sends at that moment gets a reset."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+    with contextlib.closing(connection):
+        for pause in (0, 6):
+            time.sleep(pause)
+            connection.request("GET", "/healthz")  # which does not connect anew
+            answer = connection.getresponse()
+            assert (answer.status, answer.read()[:11]) == (200, b'{"ok":true,')
+
+
+def test_a_web_socket_is_an_ordinary_404(server: Server) -> None:
+    asked = {"connection": "upgrade", "upgrade": "websocket", "sec-websocket-version": "13", "sec-websocket-key": "x"}
+    with server.http() as client:
+        assert client.get("/v1/realtime", headers=asked).status_code == 404
+    assert "websocket" not in server.log().lower()
 
 
 def test_ps_and_unload(server: Server, jfk: Path) -> None:

@@ -69,6 +69,9 @@ def test_a_running_request_is_seen(server: Server) -> None:
     thread.start()
     wait_until(lambda: value(server, "talkies_active_requests", model=TTS) == 1, 60, "it is counted")
     assert value(server, "talkies_requests_in_flight") == 2  # and the one that asks
+    assert (value(server, "talkies_running_requests"), value(server, "talkies_queued_requests")) == (1, 0)
+    [residents] = [dict(labels) for name, labels in samples(server) if name == "talkies_resident_models_info"]
+    assert residents["max"] == "2" and TTS in residents["running"].split(",") and residents["waiting"] == ""
     thread.join(120)
     wait_until(lambda: value(server, "talkies_active_requests", model=TTS) == 0, 60, "it is no longer counted")
 

@@ -108,6 +108,8 @@ def test_voices(server: Server) -> None:
     mine = [voice for voice in voices if voice["model"] == MODEL]
     assert len(mine) == 41
     assert {voice["voice"][0] for voice in mine} == set("abefhip")
+    assert {voice["language"] for voice in mine} == {"en-us", "en-gb", "es", "fr", "hi", "it", "pt-br"}
+    assert {voice["gender"] for voice in mine} == {"female", "male"}
     assert [voice["voice"] for voice in mine if voice["default"]] == ["af_heart"]
     assert all(voice["id"] == voice["name"] == voice["voice"] and "origin" not in voice for voice in mine)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from talkies import metrics
+from talkies import __version__, metrics
 
 from harness.facade import Facade, facade
 
@@ -36,6 +36,7 @@ async def test_requests_by_route_and_model(tmp_path: Path) -> None:
         await api.client.get("/v1/models/whisper-base")
         await api.client.post("/v1/audio/speech", json={**SPEECH, "model": "no-such-model"})
         counted = await samples(api)
+    assert counted[key("talkies_build_info", version=__version__)] == 1
     total = "talkies_requests_total"
     speech = {"route": "/v1/audio/speech", "method": "POST"}
     assert counted[key(total, **speech, status="200", model="kokoro-82m")] == 1

@@ -29,7 +29,7 @@ ROOTS = {"serve": "root", "__main__": "entry"}
 """What puts the rooms together, and what `python -m talkies` runs."""
 ONLY_IN_TRITON = {"grpc", "tritonclient"}
 """Everything that is gRPC; the repository is written in its messages."""
-SPEAK_GRPC = {"engines.triton", "engines.repository"}
+SPEAK_GRPC = {"engines.connection", "engines.triton", "engines.repository"}
 
 
 def room_of(module: str) -> str:

@@ -23,9 +23,10 @@ _POLICY_VIOLATION = 1008
 
 
 class BearerAuth:
-    """Pure-ASGI middleware: all but `/healthz` and OPTIONS takes a token of the keyring; no route answers OPTIONS.
+    """Pure-ASGI middleware: all but `/healthz`, `/readyz` and OPTIONS takes a token of the keyring.
 
-    The token is in `scope["state"]["token"]`. `public_lists` lets GETs of the models and voices through without one.
+    No route answers OPTIONS. The token is in `scope["state"]["token"]`. `public_lists` lets GET and HEAD of the models
+    and voices through without one.
     """
 
     def __init__(self, app: ASGIApp, *, keyring: Keyring, quotas: Quotas, public_lists: bool) -> None:
@@ -59,10 +60,10 @@ class BearerAuth:
         if scope["type"] != "http":
             return False
         path, method = scope["path"], scope["method"]
-        if path == "/healthz" or method == "OPTIONS":
+        if path in ("/healthz", "/readyz") or method == "OPTIONS":
             return True
         listed = path in ("/v1/models", "/v1/audio/voices", "/v1/audio/models") or path.startswith("/v1/models/")
-        return self._public_lists and method == "GET" and listed
+        return self._public_lists and method in ("GET", "HEAD") and listed
 
     def _token(self, scope: Scope) -> Token:
         given = [value for name, value in scope["headers"] if name == b"authorization"]

@@ -138,8 +138,13 @@ def validate(model: type[M], fields: Mapping[str, Sequence[str]]) -> M:
     "null" count as not sent. Raises RequestValidationError."""
     lists = {name for name, info in model.model_fields.items() if get_origin(info.annotation) is list}
     sent = {name: [value for value in values if value not in _UNSENT] for name, values in fields.items()}
+    plain: dict[str, Any] = {n: values if n in lists else values[-1] for n, values in sent.items() if values}
+    for name in [name for name in plain if name.endswith("]")]:  # an entry of an object, as `chunking_strategy[type]`
+        whole, _, entry = name[:-1].partition("[")
+        if isinstance(known := plain.setdefault(whole, {}), dict):
+            known[entry] = plain[name]
     try:
-        return model.model_validate({n: values if n in lists else values[-1] for n, values in sent.items() if values})
+        return model.model_validate(plain)
     except ValidationError as error:
         raise _invalid(error) from None
 

@@ -86,6 +86,9 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
         if self.cycle is not before:
             self._start_waiting()
 
+    def _unsupported_upgrade_warning(self) -> None:
+        """An upgrade that nobody offers is answered as the request that it also is, without advice what to install."""
+
     def on_response_complete(self) -> None:
         self._start_waiting()
         super().on_response_complete()

@@ -15,7 +15,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from talkies import metrics
+from talkies import metrics, tracing
 from talkies.api.answers import answer, report
 from talkies.metrics import Metrics
 
@@ -25,6 +25,8 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{16,128}")
 
 _WATCHING = frozenset({"/healthz", "/metrics"})
 """What supervisors ask for all the time; of interest only when it fails."""
+_READINESS = "/readyz"
+"""What balancers ask for, to whom a refusal is an answer as good as another."""
 
 CLIENT_CLOSED_REQUEST = 499
 """Logged, never sent: the client hung up before its answer."""
@@ -45,7 +47,8 @@ class RequestLog:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        given = Headers(scope=scope).get("x-request-id", "")
+        headers = Headers(scope=scope)
+        given = headers.get("x-request-id", "")
         request_id = given if _REQUEST_ID.fullmatch(given) else f"req_{uuid.uuid4().hex}"
         state = scope.setdefault("state", {})
         state["request_id"] = request_id
@@ -73,6 +76,7 @@ class RequestLog:
 
         with (
             structlog.contextvars.bound_contextvars(request_id=request_id),
+            tracing.request(headers, scope["method"], request_id) as span,
             metrics.follow() as work,
             self._metrics.in_flight.track_inprogress(),
         ):
@@ -84,10 +88,11 @@ class RequestLog:
                 seconds = time.monotonic() - started
                 route = getattr(scope.get("route"), "path", None)
                 self._metrics.answered(route, scope["method"], status, seconds, work, received, sent)
+                tracing.answered(span, scope["method"], route, status, work.model)
                 token = state.get("token")
                 if token:
                     self._metrics.called(token.name, status, work)
-                quiet = scope["path"] in _WATCHING and status < 400
+                quiet = scope["path"] == _READINESS or (scope["path"] in _WATCHING and status < 400)
                 log.log(
                     logging.DEBUG if quiet else logging.INFO,
                     "request",

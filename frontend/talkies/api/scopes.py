@@ -17,10 +17,11 @@ TABLE: list[tuple[str, str, Permission | str]] = [
     (r"\w+", r"/v1/files(/.*)?", "files"),
     ("DELETE", r"/api/ps/.*", "admin"),
     ("POST", r"/unload", "admin"),
-    ("GET", r"/metrics", "admin"),
-    ("GET", r"/api/ps|/v1/models(/.*)?|/v1/audio/(voices|models)", _ANY),
+    ("GET|HEAD", r"/metrics", "admin"),
+    ("GET|HEAD", r"/api/ps|/v1/models(/.*)?|/v1/audio/(voices|models)", _ANY),
     (r"\w+", r"/v1/mcp", _ANY),  # each tool has its own
-    (r"GET|HEAD", r"/docs(/oauth2-redirect)?|/redoc|/openapi\.json", _ANY),
+    ("GET|HEAD", r"/|/docs(/oauth2-redirect)?|/redoc|/openapi\.json", _ANY),
+    (r"\w+", r"/static-offline-docs(/.*)?", _ANY),
 ]
 """Methods and paths, as regular expressions. What is none of them is no route, and no token opens it."""
 _COMPILED = [(re.compile(method), re.compile(path, re.DOTALL), scope) for method, path, scope in TABLE]

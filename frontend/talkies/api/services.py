@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
 from talkies import dialect
@@ -33,9 +34,11 @@ class Services:
     staging: Staging
     sources: Sources
     quotas: Quotas
+    draining: asyncio.Event
+    """Set once talkies stops."""
     keyring: Keyring | None = None
     """None where everyone may do everything."""
 
     def dialect(self, model: str) -> Dialect:
         """How to answer who asked under this model name."""
-        return dialect.spoken(self.settings.dialect, is_slug=model in self.registry)
+        return dialect.spoken(self.settings.dialect, is_slug=model in self.registry, name=model)

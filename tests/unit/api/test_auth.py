@@ -86,7 +86,8 @@ async def test_two_headers_are_refused(tmp_path: Path) -> None:
 
 async def test_open_to_everyone(tmp_path: Path) -> None:
     async with facade(tmp_path, auth_token=TOKENS) as api:
-        assert (await api.client.get("/healthz")).status_code == 200
+        for path in ("/healthz", "/readyz"):
+            assert (await api.client.get(path)).status_code == 200
         for path in ("/v1/models", "/v1/audio/speech", "/v1/mcp", "/nothing"):
             assert (await api.client.options(path)).status_code in (404, 405)
 

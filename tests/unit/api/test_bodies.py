@@ -209,15 +209,23 @@ async def test_a_form_without_a_file_may_be_url_encoded(tmp_path: Path) -> None:
     assert form.file is None
 
 
+class Inner(BaseModel):
+    type: str
+    size: float = 1.0
+
+
 class Fields(BaseModel):
     name: str = "none"
     keywords: list[str] = []
+    inner: Inner | None = None
 
 
 def test_fields_become_a_model() -> None:
     fields = {"name": ["a", "b", ""], "keywords": ["x", "", "y"], "chunking_strategy[type]": ["auto"]}
     assert validate(Fields, fields) == Fields(name="b", keywords=["x", "y"])
     assert validate(Fields, {"name": [""], "keywords": [""]}) == Fields()
+    assert validate(Fields, {"inner[type]": ["x"], "inner[size]": ["2", ""]}).inner == Inner(type="x", size=2)
+    assert validate(Fields, {"name": ["a"], "name[b]": ["c"], "[": ["d"], "]": ["e"]}) == Fields(name="a")
 
 
 @pytest.mark.parametrize("name", ["known_speaker_references", "known_speaker_references[]"])

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import io
 import json
 import logging
+import re
+import sys
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -62,7 +65,7 @@ async def test_transcript_formats(api: Facade, name: str, media_type: str, start
     response = await api.transcribe(response_format=name)
     assert response.headers["content-type"] == media_type
     assert response.text.startswith(start)
-    assert api.transcriber.calls[0]["options"].word_timestamps is (name == "verbose_json")
+    assert api.transcriber.calls[0]["options"].word_timestamps is (name in ("verbose_json", "srt", "vtt"))
 
 
 async def test_every_field_reaches_the_model(api: Facade) -> None:
@@ -135,7 +138,8 @@ async def test_both_or_neither_file(api: Facade) -> None:
         ({"model": "nope"}, 404, ("nope", "whisper-base"), "model"),
         ({"model": "kokoro-82m"}, 400, ("kokoro-82m",), "model"),
         ({"response_format": "docx"}, 400, ("docx", "verbose_json"), "response_format"),
-        ({"language": "xx"}, 400, ("xx", "de", "en"), "language"),
+        ({"language": "xx" * 999}, 400, ("xx", "GET /v1/models/whisper-base lists its 99 languages"), "language"),
+        ({"language": "xx", "model": "canary-1b-flash"}, 400, ("its languages are en, de",), "language"),
         ({"temperature": "1.5"}, 422, ("temperature",), "temperature"),
         ({"temperature": "nan"}, 422, ("temperature",), "temperature"),
         ({"temperature": "warm"}, 422, ("temperature",), "temperature"),
@@ -228,7 +232,7 @@ async def test_speed_is_clamped(api: Facade, asked: float, used: float) -> None:
         ({"model": "whisper-base"}, 400, ("whisper-base",), "model"),
         ({"input": ""}, 400, ("empty",), "input"),
         ({"input": " \n\t"}, 400, ("empty",), "input"),
-        ({"voice": "alloy"}, 400, ("alloy", "af_alloy, af_heart, bm_fable"), "voice"),
+        ({"voice": "alloy"}, 400, ("alloy", "af_alloy, af_heart, bm_fable", "work under model tts-1"), "voice"),
         ({"voice": "jf_alpha"}, 400, ("jf_alpha",), "voice"),
         ({"voice": {"id": "../../x"}}, 400, ("af_heart",), "voice"),
         ({"response_format": "wma"}, 400, ("wma", "mp3, opus"), "response_format"),
@@ -296,8 +300,20 @@ async def test_speech_without_weights_says_what_the_load_says(api: Facade) -> No
 async def test_voices(api: Facade) -> None:
     body = (await api.client.get("/v1/audio/voices")).json()
     assert body["voices"] == [
-        {"voice": name, "id": name, "name": name, "model": "kokoro-82m", "default": name == "af_heart"}
-        for name in ("af_alloy", "af_heart", "bm_fable")
+        {
+            "voice": name,
+            "id": name,
+            "name": name,
+            "model": "kokoro-82m",
+            "default": name == "af_heart",
+            "language": language,
+            "gender": gender,
+        }
+        for name, language, gender in (
+            ("af_alloy", "en-us", "female"),
+            ("af_heart", "en-us", "female"),
+            ("bm_fable", "en-gb", "male"),
+        )
     ]
     (api.settings.data_dir / "models" / "kokoro-82m" / "voices" / "af_new.bin").touch()
     assert "af_new" in (await api.client.get("/v1/audio/voices")).text
@@ -310,7 +326,45 @@ async def test_models(api: Facade) -> None:
     whisper = next(entry for entry in body["data"] if entry["id"] == "whisper-large-v3")
     assert isinstance(whisper.pop("created"), int)
     assert whisper.pop("available") is False
+    assert {"en", "yue"} < set(whisper.pop("languages"))
     assert whisper == {"id": "whisper-large-v3", "object": "model", "owned_by": "Systran", "modality": "asr"}
+
+
+async def test_the_first_page_and_the_documentation_need_no_network(api: Facade) -> None:
+    home = await api.client.get("/")
+    assert home.headers["content-type"] == "text/html; charset=utf-8"
+    for place in re.findall(r'href="([^"]+)"', home.text):
+        assert (await api.client.get(place)).status_code == 200, place
+    for path in ("/", "/docs", "/redoc"):
+        page = (await api.client.get(path)).text
+        needed = re.findall(r'(?:src|href)="([^"]+)"', page)
+        assert not re.search(r"https?:|//[a-z]", page)
+        assert all([(await api.client.get(place)).status_code == 200 for place in needed])
+        assert path == "/" or any(place.endswith(".js") for place in needed)
+
+
+async def test_what_answers_get_answers_head(tmp_path: Path) -> None:
+    async with facade(tmp_path, auth_token="sesame", public_lists=True) as api:
+        key = {"authorization": "Bearer sesame"}
+        described = (await api.client.get("/openapi.json", headers=key)).json()["paths"]
+        paths = [path for path, methods in described.items() if "get" in methods]
+        assert len(paths) > 7
+        filled = [path.format(path="talks/one.flac", model_id="kokoro-82m") for path in [*paths, "/", "/docs"]]
+        for path in filled:
+            whole = await api.client.get(path, headers=key)
+            head = await api.client.head(path, headers=key)
+            assert (head.status_code, head.content, whole.status_code) == (200, b"", 200), path
+            assert head.headers["content-type"] == whole.headers["content-type"]
+            if path != "/metrics":  # which counts its own readers
+                assert head.headers["content-length"] == str(len(whole.content))
+        for path in ("/v1/models", "/healthz"):
+            assert (await api.client.head(path)).status_code == 200
+        assert (await api.client.head("/metrics")).status_code == 401
+        assert (await api.client.head("/v1/audio/speech", headers=key)).status_code == 405
+        assert (await api.client.head("/v1/models/nope", headers=key)).status_code == 404
+        counted = (await api.client.get("/metrics", headers=key)).text
+        (line,) = [line for line in counted.splitlines() if 'status="404"' in line and "requests_total" in line]
+        assert 'method="HEAD"' in line and 'route="/v1/models/{model_id:path}"' in line
 
 
 async def test_a_slash_at_the_end_changes_nothing(api: Facade) -> None:
@@ -407,6 +461,21 @@ async def test_health(api: Facade) -> None:
         "device": "cuda:1, cpu",
         "models": list(api.registry),
     }
+
+
+async def test_readiness(api: Facade) -> None:
+    for query in ("", "?model=whisper-base", "?model=whisper-1", "?model="):
+        answer = await api.client.get(f"/readyz{query}")
+        assert (answer.status_code, answer.json()) == (200, {"ready": True})
+    refusal = await api.client.get("/readyz?model=kokoro-82m")
+    assert_error(refusal, 503, "kokoro-82m is not in memory", code="not_loaded")
+    assert_error(await api.client.get("/readyz?model=nonsense"), 404, "nonsense", param="model")
+    api.residency.up = False
+    assert_error(await api.client.get("/readyz"), 503, "tritonserver does not answer", code="unavailable")
+    api.residency.up = True
+    api.draining.set()
+    assert_error(await api.client.get("/readyz?model=whisper-base"), 503, "stops", code="unavailable")
+    assert (await api.client.get("/healthz")).json()["ok"] is True  # it lives, and what runs is finished
 
 
 async def test_ps_and_unload(api: Facade) -> None:
@@ -515,6 +584,25 @@ def test_logs_are_json_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert (first["event"], first["level"], first["logger"]) == ("hello", "warning", "talkies.some")
     assert (second["event"], second["level"], second["logger"]) == ("disk full", "error", "other")
     assert first["timestamp"].endswith("Z")
+
+
+def test_logs_are_for_people_at_a_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stderr", screen)
+    try:
+        logs.configure(Settings.load(data_dir=tmp_path))
+        structlog.get_logger("talkies.some").warning("hello", path="here")
+    finally:
+        root.handlers[:], root.level = before
+        structlog.reset_defaults()
+    (line,) = screen.getvalue().splitlines()
+    assert "hello" in line and "here" in line and not line.startswith("{")
 
 
 # --- clients that hang up --------------------------------------------------------------------------------------------

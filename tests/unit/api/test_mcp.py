@@ -97,7 +97,7 @@ async def test_the_tools_and_their_arguments(tmp_path: Path, path: str) -> None:
 async def test_speech_is_staged(tmp_path: Path) -> None:
     async with agent(tmp_path) as api:
         voices = (await call(api, "list_voices"))["structuredContent"]["voices"]
-        assert {"voice": "bm_fable", "model": "kokoro-82m", "default": False} in voices
+        assert {"voice": "bm_fable", "model": "kokoro-82m", "default": False, "language": "en-gb"} in voices
         staged = (await call(api, "speak", input="Hello.", path="said/hello.wav", voice="bm_fable"))[
             "structuredContent"
         ]

@@ -25,6 +25,9 @@ def operations(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]
             yield f"{method.upper()} {path}", operation
 
 
+HEALTH = {"GET /healthz", "GET /readyz"}
+
+
 def test_every_error_has_the_one_shape(document: dict[str, Any]) -> None:
     for name, operation in operations(document):
         errors = {status: answer for status, answer in operation["responses"].items() if status >= "4"}
@@ -33,14 +36,14 @@ def test_every_error_has_the_one_shape(document: dict[str, Any]) -> None:
 
 def test_every_route_but_health_may_want_a_token(document: dict[str, Any]) -> None:
     without = {name for name, operation in operations(document) if "401" not in operation["responses"]}
-    assert without == {"GET /healthz"}
+    assert without == HEALTH
 
 
 @pytest.mark.parametrize("given", [{}, {"authorization": "Bearer wrong"}, {"authorization": "Basic sesame"}])
 async def test_no_operation_does_anything_without_the_token(tmp_path: Path, given: dict[str, str]) -> None:
     async with facade(tmp_path / "data", auth_token="sesame") as api:
         document = (await api.client.get("/openapi.json", headers={"authorization": "Bearer sesame"})).json()
-        names = [name.split() for name, _ in operations(document) if name != "GET /healthz"]
+        names = [name.split() for name, _ in operations(document) if name not in HEALTH]
         assert len(names) > 12
         for method, path in names:
             filled = path.replace("{path}", "talks/one.flac").replace("{model_id}", "whisper-base")

@@ -87,6 +87,23 @@ async def test_subtitles_are_not_streamed(api: Facade) -> None:
     assert_error(response, 400, "vtt", "verbose_json", param="response_format")
 
 
+@pytest.mark.parametrize("format", ["json", "text", "verbose_json", "diarized_json", "srt", "vtt"])
+@pytest.mark.parametrize("model", ["whisper-1", "whisper-base"])
+async def test_who_watches_gets_seconds_and_the_whole_answer_of_any_format(
+    api: Facade, format: str, model: str
+) -> None:
+    fields: dict[str, Any] = {"response_format": format, "model": model}
+    made = await streamed(api, **fields, **{"include[]": ["logprobs", "progress"]})
+    assert [event["seconds"] for event in made if event["type"] == "transcript.progress"] == [2.5, 2.5]
+    *_, answer, done = made
+    whole = await api.transcribe(**fields)
+    assert answer == {"type": "transcript.answer", "content": whole.text}
+    assert (done["type"], done["text"]) == ("transcript.text.done", "Ask not")
+    others = [event for event in made if event["type"] not in ("transcript.progress", "transcript.answer")]
+    if format not in ("srt", "vtt"):
+        assert others == await streamed(api, **fields)
+
+
 async def test_a_failure_before_the_first_chunk_is_an_ordinary_answer(api: Facade) -> None:
     api.transcriber.failure = BadRequest("The audio cannot be read.", param="file")
     assert_error(await api.transcribe(stream="true"), 400, "cannot be read", param="file")
@@ -274,7 +291,7 @@ async def run(
     async for update in updates:
         if isinstance(update, Transcript):
             return texts, update
-        texts += [piece.text for piece in update]
+        texts += [piece.text for piece in update.updates]
     raise AssertionError("no transcript")
 
 
@@ -305,7 +322,7 @@ async def test_a_stream_that_is_left_gives_its_place_back(path: Path) -> None:
     model = Registry.load(PROJECT / "models.json")["whisper-base"]
     transcriber = Transcriber(Settings.load(data_dir=path.parent), Engine([heard(0, "one"), heard(1, "two")]), room)  # type: ignore[arg-type]
     updates = transcriber.stream(model, path, AsrOptions(), diarize=False, request_id="r")
-    assert [piece.text for piece in await anext(updates)] == ["one"]  # type: ignore[union-attr]
+    assert [piece.text for piece in (await anext(updates)).updates] == ["one"]  # type: ignore[union-attr]
     assert room.inside == 1
     await updates.aclose()
     assert room.inside == 0

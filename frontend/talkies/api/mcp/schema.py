@@ -54,6 +54,7 @@ class ListedVoice(BaseModel):
     voice: str
     model: str
     default: bool = Field(description="The model speaks with it when none is named.")
+    language: str = Field("", description="What it speaks; empty: not known.")
 
 
 class VoiceList(BaseModel):

@@ -36,6 +36,7 @@ from talkies.api.mcp.schema import (
     Deleted,
     FileList,
     ListedFile,
+    ListedVoice,
     ModelList,
     NoArguments,
     PathArgument,
@@ -157,12 +158,13 @@ class Tools:
             transcript = await self._services.transcriber.transcribe(
                 plan.model, path, plan.options, diarize=plan.diarize, request_id=request.state.request_id
             )
-        return _text(plan.render(transcript))
+        return _text(await asyncio.to_thread(plan.render, transcript))
 
     async def _list_voices(self, _: NoArguments, __: Request) -> CallToolResult:
         """List the voices that speak takes."""
         found = await asyncio.to_thread(self._services.voices.all)
-        voices = {"voices": [{"voice": v.name, "model": v.model, "default": v.default} for v in found]}
+        listed = [ListedVoice(voice=v.name, model=v.model, default=v.default, language=v.language or "") for v in found]
+        voices = VoiceList(voices=listed).model_dump()
         return _json(voices, structured=voices)
 
     async def _speak(self, asked: Speak, request: Request) -> CallToolResult:

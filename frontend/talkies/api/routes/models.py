@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -28,6 +28,7 @@ class ModelEntry:
     created: int
     owned_by: str
     modality: Modality
+    languages: Sequence[str]
     available: bool
     """Whether its weights and environment are there, so that it can be loaded."""
 
@@ -58,6 +59,7 @@ def router(services: Services) -> APIRouter:
                 created=created,
                 owned_by=model.repo.partition("/")[0],
                 modality=model.modality,
+                languages=model.languages,
                 available=is_installed(settings, model),
             )
             for model in models
