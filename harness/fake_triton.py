@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 
 from talkies.engines.triton import State
 from talkies.errors import Unavailable
@@ -16,6 +17,7 @@ class FakeTriton:
     def __init__(self) -> None:
         self.states: dict[str, State] = {"audio_chunks": State.READY}
         self.calls: list[tuple[str, str]] = []
+        self.loads: Counter[str] = Counter()
         self.seconds = 0.0
         self.down = False
 
@@ -42,6 +44,7 @@ class FakeTriton:
         self.calls.append(("load", name))
         await asyncio.sleep(self.seconds)
         self.states[name] = State.READY
+        self.loads[name] += 1
         if name != "audio_chunks":
             self.states[_engine(name)] = State.READY
 
@@ -69,18 +72,17 @@ class FakeProcesses:
         self.dying = 0
         """How many times a killed process is still found."""
 
-    def alive(self, name: str) -> bool:
+    def of(self, name: str) -> FakeEngineProcesses:
+        return FakeEngineProcesses(self, name, self._triton.loads[name])
+
+    def living(self, name: str, load: int) -> int:
+        """Of the model's that many-th load."""
         if name in self.killed:
             self.dying -= 1
-            return self.dying >= 0
-        return self._triton.states.get(name, State.UNAVAILABLE) is not State.UNAVAILABLE
-
-    def count(self, name: str) -> int:
-        return self.stubs
-
-    def cpu_seconds(self, name: str) -> float:
-        self.used += self.load
-        return self.used
+            return int(self.dying >= 0)
+        if load < self._triton.loads[name] or self._triton.states.get(name, State.UNAVAILABLE) is State.UNAVAILABLE:
+            return 0
+        return self.stubs if name == "audio_chunks" else 1
 
     def has_guests(self) -> bool:
         return self.guests
@@ -88,8 +90,24 @@ class FakeProcesses:
     def kill_server(self) -> None:
         self.killed.append("tritonserver")
 
-    def kill(self, name: str) -> None:
-        self.killed.append(name)
+
+class FakeEngineProcesses:
+    """Those of one load of a model, until it is unloaded or they are killed."""
+
+    def __init__(self, all_of_them: FakeProcesses, name: str, load: int) -> None:
+        self._all = all_of_them
+        self._name = name
+        self._load = load
+
+    def __len__(self) -> int:
+        return self._all.living(self._name, self._load)
+
+    def kill(self) -> None:
+        self._all.killed.append(self._name)
+
+    def cpu_seconds(self) -> float:
+        self._all.used += self._all.load
+        return self._all.used
 
 
 def _engine(name: str) -> str:

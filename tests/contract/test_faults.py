@@ -122,6 +122,16 @@ def test_nothing_outlives_a_killed_talkies(start_server: Callable[..., Server]) 
     wait_until(lambda: not any(map(is_alive, children)), 60, "every child process has ended")
 
 
+def test_an_engine_that_is_stuck_does_not_outlive_a_killed_talkies(start_server: Callable[..., Server]) -> None:
+    server = start_server(PRELOAD=TTS)
+    children = server.processes()
+    stuck = server.pids("audio_chunks")
+    for pid in stuck:
+        os.kill(pid, signal.SIGSTOP)
+    server.process.kill()
+    wait_until(lambda: not any(map(is_alive, children)), 60, "every child process has ended")
+
+
 def test_the_next_start_frees_what_a_killed_talkies_has_left(start_server: Callable[..., Server], jfk: Path) -> None:
     server = start_server()
     assert server.transcribe(jfk).status_code == 200

@@ -15,7 +15,7 @@ from talkies_kit.wire import AUDIO_CHUNKS
 from talkies.engines.first_step import FirstStep
 from talkies.engines.slots import Slot
 from talkies.engines.triton import State, Triton
-from talkies.engines.unloading import EngineProcesses, Unloading, states
+from talkies.engines.unloading import ServerProcesses, Unloading, states
 from talkies.errors import LoadTimedOut, ModelUnavailable, TalkiesError, TimedOut, Unavailable
 from talkies.families import Modality
 from talkies.metrics import Metrics, work
@@ -50,7 +50,7 @@ class Loader:
         registry: Registry,
         triton: Triton,
         metrics: Metrics,
-        processes: EngineProcesses | None,
+        processes: ServerProcesses | None,
     ) -> None:
         """`processes` are the engines' own; those of an outside tritonserver are out of reach."""
         self._settings = settings

@@ -11,7 +11,7 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -29,10 +29,26 @@ log = structlog.get_logger("talkies.server")
 _GUARD = """
 import ctypes, os, signal, sys
 ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: die with talkies, whatever kills it
-if os.getppid() != int(sys.argv[1]):
+talkies, undertaker = sys.argv[1:3]
+if os.getppid() != int(talkies):
     sys.exit(1)
-os.execv(sys.argv[2], sys.argv[2:])
+server = os.getpid()
+if os.fork() == 0:
+    os.execv(sys.executable, [sys.executable, "-I", "-S", "-c", undertaker, str(server)])
+os.execv(sys.argv[3], sys.argv[3:])
 """
+"""Becomes tritonserver. Arguments: the pid of talkies, `_UNDERTAKER`, tritonserver and what it gets."""
+
+_UNDERTAKER = """
+import os, select, signal, sys
+server = int(sys.argv[1])
+end = os.pidfd_open(server)
+if os.getppid() == server:
+    select.select([end], [], [])
+os.killpg(server, signal.SIGKILL)
+"""
+"""Waits beside tritonserver, and kills what it has left in its group, itself too. An engine's process looks after
+itself, but one that is stopped, or waits for the dead server inside of Triton's code with Python's lock in its hand, does not."""
 
 _ESTABLISHED = "01"
 """A connection's state in /proc/net/tcp."""
@@ -42,6 +58,41 @@ _LONG_LOG = 16 << 20
 """Bytes after which the next tritonserver begins a new log."""
 _STEADY = 60.0
 """A server that lived this many seconds gets the first backoff again."""
+
+
+class EngineProcesses:
+    """Processes of a Triton model: these, whatever else gets their numbers or the model's name later."""
+
+    def __init__(self, name: str, found: Sequence[psutil.Process]) -> None:
+        self._name = name
+        self._found = found
+
+    def __len__(self) -> int:
+        """How many of them live. One that is ending does, although it has no arguments any more that would name it."""
+        return len(self._living())
+
+    def kill(self) -> None:
+        for process in self._living():
+            log.warning("killing engine", model=self._name, pid=process.pid)
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+
+    def cpu_seconds(self) -> float:
+        """Seconds that they have computed so far."""
+        seconds = 0.0
+        for process in self._living():
+            with contextlib.suppress(psutil.Error):
+                times = process.cpu_times()
+                seconds += times.user + times.system
+        return seconds
+
+    def _living(self) -> list[psutil.Process]:
+        found = []
+        for process in self._found:
+            with contextlib.suppress(psutil.Error):
+                if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+        return found
 
 
 class EmbeddedServer:
@@ -94,10 +145,6 @@ class EmbeddedServer:
                 end.cancel()
         self._bury()
 
-    def alive(self, name: str) -> bool:
-        """Whether the Triton model has a process."""
-        return bool(self._engines(name))
-
     def last_words(self) -> str:
         """Where tritonserver's log is, and the last error in it."""
         if self._settings.triton_log == "stderr":
@@ -112,32 +159,12 @@ class EmbeddedServer:
         """The pid of tritonserver, 0 without one."""
         return self._process.pid if self._process and self._process.returncode is None else 0
 
-    def count(self, name: str) -> int:
-        """Its processes."""
-        return len(self._engines(name))
-
-    def kill(self, name: str) -> None:
-        """Kill the process of a Triton model that does not end although it was unloaded."""
-        for process in self._engines(name):
-            log.warning("killing engine", model=name, pid=process.pid)
-            with contextlib.suppress(psutil.Error):
-                process.kill()
-
     def kill_server(self) -> None:
         """Kill tritonserver, which hangs; its supervisor starts another."""
         if self.server:
             log.error("killing tritonserver", pid=self.server)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.server, signal.SIGKILL)
-
-    def cpu_seconds(self, name: str) -> float:
-        """Seconds that the Triton model's process has computed so far."""
-        seconds = 0.0
-        for process in self._engines(name):
-            with contextlib.suppress(psutil.Error):
-                times = process.cpu_times()
-                seconds += times.user + times.system
-        return seconds
 
     def has_guests(self) -> bool:
         """Whether others than this process, which has one connection, are connected to the gRPC port."""
@@ -149,16 +176,16 @@ class EmbeddedServer:
                     connected += state == _ESTABLISHED and int(local.rpartition(":")[2], 16) == self._settings.grpc_port
         return connected > 1
 
-    def _engines(self, name: str) -> list[psutil.Process]:
+    def of(self, name: str) -> EngineProcesses:
         """The living processes of a Triton model."""
         model = f"/{name}/1/model.py"
         found = []
         with contextlib.suppress(psutil.Error):
             for process in psutil.Process(self._process.pid).children() if self._process else ():
                 with contextlib.suppress(psutil.Error):
-                    if process.status() != psutil.STATUS_ZOMBIE and any(p.endswith(model) for p in process.cmdline()):
+                    if any(argument.endswith(model) for argument in process.cmdline()):
                         found.append(process)
-        return found
+        return EngineProcesses(name, found)
 
     async def _supervise(self, process: asyncio.subprocess.Process) -> None:
         backoff = _FIRST_BACKOFF
@@ -188,7 +215,7 @@ class EmbeddedServer:
         made = command(self._settings, self.keys, run / "backends", regions=self._regions, drain=5)
         with _log_file(self._settings) as stderr:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-I", "-c", _GUARD, str(os.getpid()), *made.arguments,
+                sys.executable, "-I", "-c", _GUARD, str(os.getpid()), _UNDERTAKER, *made.arguments,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=stderr,

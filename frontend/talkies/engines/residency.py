@@ -16,7 +16,7 @@ from talkies_kit.wire import AUDIO_CHUNKS
 from talkies.engines.loader import Loader, Resident, is_loaded, is_servable
 from talkies.engines.slots import Slot
 from talkies.engines.triton import State, Triton
-from talkies.engines.unloading import EngineProcesses
+from talkies.engines.unloading import ServerProcesses
 from talkies.errors import EngineDied, EngineFailed, EngineStarved, NotFound, TalkiesError, TimedOut
 from talkies.families import Modality
 from talkies.metrics import Metrics, work
@@ -37,7 +37,7 @@ class Residency:
         registry: Registry,
         triton: Triton,
         metrics: Metrics,
-        processes: EngineProcesses | None = None,
+        processes: ServerProcesses | None = None,
     ) -> None:
         """`processes` are the engines' own; those of an outside tritonserver are out of reach."""
         self._settings = settings
@@ -94,7 +94,7 @@ class Residency:
                 self._metrics.engine_seconds.labels(model.slug, model.modality).observe(worked)
 
     def _is_alive(self, model: Model, slot: Slot) -> bool:
-        return not slot.broken and (self._processes is None or self._processes.alive(model.engine))
+        return not slot.broken and (self._processes is None or len(self._processes.of(model.engine)) > 0)
 
     async def problem(self) -> str:
         """What keeps requests from being done just now; empty while nothing is known."""

@@ -35,20 +35,28 @@ _BUSY = 0.05
 _POLL = 0.05
 
 
-class EngineProcesses(Protocol):
-    """The processes behind Triton's models, by the models' names."""
+class Processes(Protocol):
+    """Those that a Triton model had at some time."""
 
-    def alive(self, name: str) -> bool: ...
+    def __len__(self) -> int:
+        """How many of them live."""
+        ...
 
-    def kill(self, name: str) -> None: ...
+    def kill(self) -> None: ...
+
+    def cpu_seconds(self) -> float: ...
+
+
+class ServerProcesses(Protocol):
+    """A tritonserver of ours, and the processes behind its models."""
+
+    def of(self, name: str) -> Processes:
+        """Those of a Triton model that live now."""
+        ...
 
     def kill_server(self) -> None:
         """Kill tritonserver itself, which is then started anew."""
         ...
-
-    def cpu_seconds(self, name: str) -> float: ...
-
-    def count(self, name: str) -> int: ...
 
     @property
     def server(self) -> int:
@@ -63,7 +71,7 @@ class EngineProcesses(Protocol):
 class Unloading:
     """Unloads the models of one tritonserver; the facade's own requests must have ended."""
 
-    def __init__(self, settings: Settings, triton: Triton, metrics: Metrics, processes: EngineProcesses | None) -> None:
+    def __init__(self, settings: Settings, triton: Triton, metrics: Metrics, processes: ServerProcesses | None) -> None:
         self._settings = settings
         self._triton = triton
         self._metrics = metrics
@@ -71,19 +79,20 @@ class Unloading:
 
     async def unload(self, model: Model, reason: str) -> None:
         """Return when the model's process has ended and its memory is free, or an outside tritonserver says so."""
-        engine = model.engine
+        # Only these: somebody else may load the model again meanwhile.
+        own = self._of(model.engine)
         await self._triton.unload(model.slug)
         deadline = time.monotonic() + self._settings.request_timeout
-        used = self._processes.cpu_seconds(engine) if self._processes else 0.0
-        while not await self._gone(model):
-            last, used = used, self._processes.cpu_seconds(engine) if self._processes else 0.0
+        used = own.cpu_seconds() if own else 0.0
+        while not await self._gone(model, own):
+            last, used = used, own.cpu_seconds() if own else 0.0
             # Triton lets running requests finish. Ours have, so what the engine still computes is a gRPC client's
             # if there is one, and otherwise for somebody who hung up.
             computes = used - last > _UNLOAD_WAIT * _BUSY
             if self._processes and self._processes.has_guests() and computes and time.monotonic() < deadline:
                 continue
             log.warning("unload is stuck", model=model.slug, after=_UNLOAD_WAIT)
-            await self._kill(engine)
+            await _kill(own, model.engine)
             break
         self._metrics.unloads.labels(model.slug, reason).inc()
         log.info("unloaded", model=model.slug, reason=reason)
@@ -93,57 +102,64 @@ class Unloading:
 
         Whatever runs in them is not waited for: it is run once more.
         """
+        own = self._of(name)
         await self._triton.unload(name)
         deadline = time.monotonic() + _END_WAIT
         while time.monotonic() < deadline:
-            if self._ended(name, {(await self._triton.index()).get(name)}):
+            if self._ended(own, {(await self._triton.index()).get(name)}):
                 return
             await asyncio.sleep(_POLL)
-        await self._kill(name)
+        await _kill(own, name)
 
     async def abandon(self, model: Model) -> None:
         """Let go of a load that took too long, so that no process is left that nobody counts.
 
         Triton unloads what it is still loading once that has ended; the end of the process ends it at once.
         """
-        await self._kill(model.engine)
+        await _kill(self._of(model.engine), model.engine)
         with contextlib.suppress(TalkiesError):
             await self._triton.unload(model.slug)
 
-    async def _gone(self, model: Model) -> bool:
+    def _of(self, name: str) -> Processes | None:
+        """None with a tritonserver that is not ours."""
+        return self._processes.of(name) if self._processes else None
+
+    async def _gone(self, model: Model, own: Processes | None) -> bool:
         """Whether the model is unloaded within `_UNLOAD_WAIT`."""
         engine = model.engine
         deadline = time.monotonic() + _UNLOAD_WAIT
         while time.monotonic() < deadline:
             now = states(model, await self._triton.index())
-            if State.READY in now:
+            is_anothers = not own and bool(self._of(engine))
+            if State.READY in now and not is_anothers:
                 # The ensemble leaves a member that somebody loaded by its own name.
                 await self._triton.unload(engine)
-            elif self._ended(engine, now):
+            elif self._ended(own, now):
                 return True
             await asyncio.sleep(_POLL)
         return False
 
-    def _ended(self, name: str, now: Set[State | None]) -> bool:
-        """Whether the Triton model has no process any more.
+    def _ended(self, own: Processes | None, now: Set[State | None]) -> bool:
+        """Whether the Triton model, in one of these states, has none of the processes any more.
 
         Triton's states say less: UNLOADING may stay for ever, UNAVAILABLE may come before the end.
         """
-        if self._processes:
-            return not self._processes.alive(name)
+        if own is not None:
+            return not own
         return not now & {State.READY, State.UNLOADING}
 
-    async def _kill(self, name: str) -> None:
-        """Kill the Triton model's processes, and return when they are gone."""
-        if not self._processes:
+
+async def _kill(own: Processes | None, name: str) -> None:
+    """Kill the Triton model's processes, and return when they are gone."""
+    if own is None:
+        return
+    own.kill()
+    deadline = time.monotonic() + _DEATH_WAIT
+    while own:
+        if time.monotonic() > deadline:
+            log.error("a killed process does not end", model=name, after=_DEATH_WAIT)
             return
-        self._processes.kill(name)
-        deadline = time.monotonic() + _DEATH_WAIT
-        while self._processes.alive(name):
-            if time.monotonic() > deadline:
-                log.error("a killed process does not end", model=name, after=_DEATH_WAIT)
-                return
-            await asyncio.sleep(_POLL)
+        await asyncio.sleep(_POLL)
 
 
 def states(model: Model, index: Mapping[str, State]) -> set[State | None]:

@@ -11,7 +11,7 @@ from talkies_kit.wire import AUDIO_CHUNKS
 
 from talkies.engines.residency import Residency
 from talkies.engines.triton import State, Triton
-from talkies.engines.unloading import EngineProcesses
+from talkies.engines.unloading import ServerProcesses
 from talkies.errors import TalkiesError
 from talkies.settings import Settings
 
@@ -27,7 +27,7 @@ class Watch:
     """Of one tritonserver. Its tasks run until they are cancelled and survive whatever they find."""
 
     def __init__(
-        self, settings: Settings, triton: Triton, residency: Residency, processes: EngineProcesses | None
+        self, settings: Settings, triton: Triton, residency: Residency, processes: ServerProcesses | None
     ) -> None:
         """Of a tritonserver that answers; `processes` are its own, and those of an outside one are out of reach."""
         self._settings = settings
@@ -74,20 +74,20 @@ class Watch:
             log.warning("tritonserver did not answer: connected anew")
             self._since = time.monotonic()
 
-    async def _lacks_a_process(self, processes: EngineProcesses) -> bool:
+    async def _lacks_a_process(self, processes: ServerProcesses) -> bool:
         """Whether an `audio_chunks` that Triton calls ready has fewer processes than it was started with.
 
         Those of a copy that still unloads count too: what they hide is seen when they are gone, or by the next request.
         """
         if not await self._is_first_step_ready():
             return False
-        lacks = processes.count(AUDIO_CHUNKS) < await self._triton.instances(AUDIO_CHUNKS)
+        lacks = len(processes.of(AUDIO_CHUNKS)) < await self._triton.instances(AUDIO_CHUNKS)
         return lacks and await self._is_first_step_ready()  # else somebody unloaded it just then
 
     async def _is_first_step_ready(self) -> bool:
         return (await self._triton.index()).get(AUDIO_CHUNKS) is State.READY
 
-    def _replace_if_it_hangs(self, processes: EngineProcesses) -> None:
+    def _replace_if_it_hangs(self, processes: ServerProcesses) -> None:
         limit = self._settings.hang_timeout if self._answered else max(_START, self._settings.hang_timeout)
         silent = time.monotonic() - self._since
         if self._server and silent > limit:

@@ -217,7 +217,7 @@ async def test_a_stuck_unload_ends_with_its_process(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(triton, "unload", stick)
     residency = Residency(configured, registry, triton, Metrics(registry), processes)  # type: ignore[arg-type]
     await residency.evict(TTS)
-    assert processes.killed == [TTS] and not processes.alive(TTS)
+    assert processes.killed == [TTS] and not processes.of(TTS)
     triton.states = {TTS: State.READY}
     await residency.evict(TTS)  # the process is gone: nothing to wait for
     assert processes.killed == [TTS]
@@ -231,11 +231,37 @@ async def test_an_unload_ends_with_its_process_whatever_triton_says(
     triton = FakeTriton()
     triton.states = {TTS: State.READY}
     processes = FakeProcesses(triton)
-    looks = iter([True, True, False])
-    monkeypatch.setattr(processes, "alive", lambda _: next(looks))
+    looks = iter([1] * 5)
+    monkeypatch.setattr(processes, "living", lambda *_: next(looks, 0))
     residency = Residency(configured, registry, triton, Metrics(registry), processes)  # type: ignore[arg-type]
     await residency.evict(TTS)
     assert not list(looks) and processes.killed == []
+
+
+async def test_an_unload_leaves_alone_what_somebody_else_loads_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By gRPC: Triton starts another process while the old one still ends."""
+    monkeypatch.setattr("talkies.engines.unloading._UNLOAD_WAIT", 0.2)
+    configured = Settings(data_dir=tmp_path, triton_url="elsewhere:8001")
+    registry = Registry.load(configured.models_file)
+    triton = FakeTriton()
+    processes = FakeProcesses(triton)
+    await triton.load(TTS, 1)
+
+    async def unload(name: str) -> None:
+        triton.calls.append(("unload", name))
+        triton.states[name] = State.UNLOADING
+
+    monkeypatch.setattr(triton, "unload", unload)
+    residency = Residency(configured, registry, triton, Metrics(registry), processes)  # type: ignore[arg-type]
+    evicting = asyncio.create_task(residency.evict(TTS))
+    await asyncio.sleep(0.1)
+    assert not evicting.done()
+    await triton.load(TTS, 1)
+    await asyncio.wait_for(evicting, 1)
+    assert triton.calls == [("load", TTS), ("unload", TTS), ("load", TTS)] and processes.killed == []
+    assert len(processes.of(TTS)) == 1
 
 
 async def test_missing_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
