@@ -205,7 +205,8 @@ def test_a_file_that_takes_hours_to_open(server: Server) -> None:
     assert server.engine_pid("whisper-base.engine") == engine
 
 
-def test_a_file_that_is_larger_than_memory(server: Server) -> None:
+def test_a_file_that_is_larger_than_memory(start_server: Callable[..., Server]) -> None:
+    server = start_server()  # whose decoders no other test has ended
     assert server.transcribe(JFK).status_code == 200
     before = set(server.pids("audio_chunks"))
     response = server.transcribe(bomb(1_600_000_000), "a.mov")

@@ -44,6 +44,7 @@ def clone(folder: Path) -> Path:
     shutil.copy(PROJECT / "requirements-uv.txt", folder)
     for name in ("requirements.txt", "requirements-dev.txt"):
         (folder / name).touch()
+    shutil.copy(PROJECT / "model_repository" / "kit" / "requirements-build.txt", folder / "model_repository" / "kit")
     return folder
 
 

@@ -88,16 +88,16 @@ def test_a_users_clip_shadows_the_builtin_one(tmp_path: Path) -> None:
     assert catalogue.all() == []  # without the weights nobody speaks
     put(tmp_path / "models" / MODEL, *families.load()["qwen3_tts"].required)
     builtin = [
-        Voice("alloy", MODEL, True, "builtin"),
-        Voice("echo", MODEL, False, "builtin"),
-        Voice("fable", MODEL, False, "builtin"),
+        Voice("alloy", MODEL, True, "builtin", "en"),
+        Voice("echo", MODEL, False, "builtin", "en"),
+        Voice("fable", MODEL, False, "builtin", "en"),
     ]
     assert catalogue.all() == builtin
     put(tmp_path / "custom-voices", "alloy.wav", "team-a/jane.wav")
     assert catalogue.all() == [
-        Voice("alloy", MODEL, True, "custom"),
+        Voice("alloy", MODEL, True, "custom", "en"),
         *builtin[1:],
-        Voice("team-a/jane", MODEL, False, "custom"),
+        Voice("team-a/jane", MODEL, False, "custom", "en"),
     ]
     (tmp_path / "custom-voices" / "alloy.wav").unlink()
     assert catalogue.all()[:3] == builtin
