@@ -48,7 +48,8 @@ if os.getppid() == server:
 os.killpg(server, signal.SIGKILL)
 """
 """Waits beside tritonserver, and kills what it has left in its group, itself too. An engine's process looks after
-itself, but one that is stopped, or waits for the dead server inside of Triton's code with Python's lock in its hand, does not."""
+itself, but one that is stopped does not, nor one that waits for the dead server inside of Triton's code with Python's
+lock in its hand."""
 
 _ESTABLISHED = "01"
 """A connection's state in /proc/net/tcp."""

@@ -36,7 +36,9 @@ def place(stamps: list[float | None], origin: float | None = None, longest: floa
 @settings(deadline=None)
 @given(
     st.floats(0, 1e6),
-    st.lists(st.tuples(st.integers(1, 50), st.floats(2 * clock.HOLE, clock.LONGEST - clock.HOLE)), min_size=1, max_size=5),
+    st.lists(
+        st.tuples(st.integers(1, 50), st.floats(2 * clock.HOLE, clock.LONGEST - clock.HOLE)), min_size=1, max_size=5
+    ),
     st.floats(0, 0.4 * clock.HOLE),
 )
 def test_holes_are_silence_whatever_the_clock_began_with(
