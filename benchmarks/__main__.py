@@ -22,7 +22,7 @@ from talkies.registry import Registry
 from talkies.settings import PROJECT, Settings
 from talkies.setup import environments, weights
 
-from benchmarks import drills, load, soak
+from benchmarks import drills, load, quality, soak
 from benchmarks.audio import SENTENCES, Corpus, corpus, seconds
 from benchmarks.engines import measure_engines
 from benchmarks.report import show
@@ -45,9 +45,12 @@ def main() -> None:
         sys.exit(not drills.main(settings))
     if args.soak:
         sys.exit(not soak.main(settings, args.soak))
-    registry = Registry.load(settings.models_file)
     if args.audio is None and (beside := PROJECT.parent / "shared" / "audio").is_dir():
         args.audio = beside
+    if args.quality is not None:
+        quality.main(settings, args.audio, args.quality)
+        return
+    registry = Registry.load(settings.models_file)
     service: Service
     with tempfile.TemporaryDirectory(prefix="talkies-bench-") as scratch, contextlib.ExitStack() as stack:
         recordings = corpus(args.audio, PROJECT / "tests" / "data" / "jfk.flac", Path(scratch))
@@ -103,6 +106,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--load", action="store_true", help="instead, 50 clients of every kind at once")
     parser.add_argument("--drills", action="store_true", help="instead, kill, stop and starve every part")
     parser.add_argument("--soak", type=int, metavar="ROUNDS", help="instead, 200 aborts and 50 loads so many times")
+    each.add_argument(
+        "--quality", nargs="*", metavar="SET", help="instead, what is heard wrong of all of --audio, or these"
+    )
     parser.add_argument("--seconds", type=float, default=60, help="how long they go on")
     return parser.parse_args()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import re
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import pytest
 from talkies.settings import PROJECT
 
 from harness import audio
+from harness.joined import join, repeated, sets
 from harness.server import ASR, Server
 from harness.words import lost, normalize, transcripts
 
@@ -38,27 +38,6 @@ def verbose(server: Server, data: bytes, **fields: Any) -> Any:
     return answer.json()
 
 
-def joined(clips: list[tuple[Path, str, str]], pauses: list[float]) -> bytes:
-    """The clips one after the other, each but the first after a pause in seconds."""
-    parts = []
-    for (path, _, _), pause in zip(clips, [0.0, *pauses], strict=True):
-        parts += [np.zeros(round(pause * 16_000), np.int16), audio.decode(path)]
-    return audio.encode(np.concatenate(parts), 16_000, "flac", "flac")
-
-
-def sets(files: list[tuple[Path, str, str]], seed: int, count: int) -> list[tuple[list[str], bytes]]:
-    """(sentences, file) of two or three clips with pauses of up to 2 s, 10 to 29 s long."""
-    chance = random.Random(seed)
-    lengths = {path: len(audio.decode(path)) / 16_000 for path, _, _ in files}
-    made: list[tuple[list[str], bytes]] = []
-    while len(made) < count:
-        clips = chance.sample(files, chance.choice([2, 2, 2, 3]))
-        pauses = [chance.uniform(0, 2) for _ in clips[1:]]
-        if 10 <= sum(lengths[path] for path, _, _ in clips) + sum(pauses) <= 29:
-            made.append(([text for _, _, text in clips], joined(clips, pauses)))
-    return made
-
-
 def missing(server: Server, made: list[tuple[list[str], bytes]]) -> list[str]:
     return [sentence for texts, data in made for sentence in lost(texts, ask(server, data).json()["text"])]
 
@@ -73,9 +52,15 @@ def test_no_sentence_of_forty_clips_is_lost(server: Server, shared_audio: Path) 
     assert missing(server, made) == []
 
 
+def test_what_is_said_again_and_again_is_not_mended(server: Server) -> None:
+    """Whisper takes a text that repeats itself for one that runs in circles."""
+    made = repeated(transcripts(CLIPS, ""), seed=14, count=4)
+    assert missing(server, made) == []
+
+
 def test_what_is_said_twice_is_heard_twice_and_no_more(server: Server, jfk: Path) -> None:
     clip = (jfk, "en", "")
-    text = normalize(ask(server, joined([clip, clip], [1.5])).json()["text"])
+    text = normalize(ask(server, join([clip, clip], [1.5])).json()["text"])
     assert text.count("my fellow america") == 2 and 3 <= text.count("countr") <= 4
 
 
@@ -84,7 +69,7 @@ def test_each_stretch_is_heard_in_its_own_language(server: Server, shared_audio:
         transcripts(shared_audio, f"fleurs/fleurs-{language}") for language in ("en", "de", "fr")
     )
     order = [english, german, french, english]
-    found = verbose(server, joined(order, [0.6, 0.6, 0.6]))
+    found = verbose(server, join(order, [0.6, 0.6, 0.6]))
     assert found["language"] == "en"
     assert lost([text for _, _, text in order], found["text"]) == []
 

@@ -13,12 +13,17 @@ SIZE = 512
 """Samples of a frame."""
 FRAME = SIZE / SAMPLE_RATE
 """Seconds of it."""
-LEAST = 1.0
-"""Seconds of speech in a gap that are worth another look: below, it is a breath, a filler or the end of a long word."""
+LEAST = 0.7
+"""Seconds of speech in a gap that are worth another look: below, it is a breath, a filler or the end of a long word.
+Of 182 LibriSpeech sentences joined by twos and threes 1.0 lost one and 0.7 none, nor of 181 others; 0.5 cost words."""
 LONGEST = 1.2
 """Seconds of a word. One that seems longer has swallowed others: only so much of it is taken as said, at both ends."""
 PAD = 0.2
 """Seconds left around the speech of a gap, as far as no word is there."""
+EDGE = 0.5
+"""Seconds at the edge of a gap in which the sound of a neighbour may be."""
+FASTEST = 25.0
+"""Characters that somebody says in a second, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +85,24 @@ def place(words: Sequence[Word], gap: Gap) -> tuple[list[Word], list[Word]]:
 _ENDS = (".", "?", "!", "…", "。", "？", "！")  # noqa: RUF001
 
 
-def without_repeats(before: Sequence[Word], found: Sequence[Word], after: Sequence[Word]) -> list[Word]:
-    """`found` without what its neighbours, of whose sound a gap may hold an edge, have said already."""
+def without_repeats(before: Sequence[Word], found: Sequence[Word], after: Sequence[Word], gap: Gap) -> list[Word]:
+    """`found` in a gap, without what its neighbours have said already.
+
+    The gap may hold an edge of their sound, or all of it where their times are wrong. What was really said again stays.
+    """
     rest = list(found)
     head = _overlap([_bare(word) for word in before], [_bare(word) for word in rest])
-    rest = rest[head:]
+    if head and (rest[head - 1].end - gap.start <= EDGE or not _is_sayable(before[-head:])):
+        rest = rest[head:]
     tail = _overlap([_bare(word) for word in rest], [_bare(word) for word in after])
-    return rest[: len(rest) - tail]
+    if tail and (gap.end - rest[-tail].start <= EDGE or not _is_sayable(after[:tail])):
+        rest = rest[: len(rest) - tail]
+    return rest
+
+
+def _is_sayable(words: Sequence[Word]) -> bool:
+    """Whether the words' times leave room to say them."""
+    return sum(len(_bare(word)) for word in words) <= FASTEST * (words[-1].end - words[0].start)
 
 
 def _overlap(first: Sequence[str], second: Sequence[str]) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import ctranslate2
@@ -14,6 +13,8 @@ from faster_whisper.tokenizer import Tokenizer
 from faster_whisper.transcribe import get_compression_ratio, get_suppressed_tokens
 from numpy.typing import NDArray
 
+from .text import Text, better
+
 WINDOW = 30.0
 """Seconds that the encoder takes; a shorter window is padded and costs the same."""
 NO_REPEAT = 3
@@ -23,10 +24,6 @@ FALLBACK = (0.4, 0.8)
 """Temperatures tried after that while the text still looks wrong. openai-whisper tries five; here a batch waits."""
 BEST_OF = 5
 """Texts sampled at a temperature above 0, of which the likeliest counts."""
-REPETITIVE = 2.4
-UNLIKELY = -1.0
-SILENT = 0.6
-"""openai-whisper's thresholds of the compression ratio, the mean log probability and the no-speech probability."""
 LENGTH_PENALTY = 1.5
 """Weight of a text's length in the beam search. At 1 the search likes to stop in the middle of many sentences: an
 8-minute file in chunks of 28 s had 15.0 % word errors, and has 10.8 % with this; clips are the same."""
@@ -36,28 +33,6 @@ FIRST_TIMESTAMP = 50
 """Latest timestamp token (1 s) that a window may begin with."""
 PROMPT_TOKENS = 223
 """Half of Whisper's context less one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Text:
-    """The tokens of a window, timestamps included, and how far to trust them."""
-
-    tokens: Sequence[int]
-    written: str
-    """Without timestamps."""
-    log_probability: float
-    no_speech: float
-    compression: float
-
-    @property
-    def doubtful(self) -> bool:
-        """To be tried again at another temperature."""
-        return (self.compression > REPETITIVE or self.log_probability < UNLIKELY) and not self.silent
-
-    @property
-    def silent(self) -> bool:
-        """Not speech, whatever the text says. Noise makes the model repeat itself, and be sure of it."""
-        return self.no_speech > SILENT and (self.log_probability < UNLIKELY or self.compression > REPETITIVE)
 
 
 class Encoded:
@@ -116,9 +91,16 @@ class Decoder:
         return [{token[2:-2]: probability for token, probability in window} for window in found]
 
     def decode(
-        self, encoded: Encoded, tokenizers: Sequence[Tokenizer], prompt: str, temperature: float, *, timestamps: bool
+        self,
+        encoded: Encoded,
+        tokenizers: Sequence[Tokenizer],
+        spoken: Sequence[float],
+        prompt: str,
+        temperature: float,
+        *,
+        timestamps: bool,
     ) -> list[Text]:
-        """The text of each window; `prompt` is what was said before it."""
+        """The text of each window with so many seconds of speech; `prompt` is what was said before it."""
         before = tokenizers[0].encode(" " + prompt.strip())[-PROMPT_TOKENS:] if prompt.strip() else []
         prompts = [
             self._model.get_prompt(tokenizer, before, without_timestamps=not timestamps) for tokenizer in tokenizers
@@ -126,9 +108,11 @@ class Decoder:
         best: list[Text | None] = [None] * len(prompts)
         open_ = list(range(len(prompts)))
         for how in self._attempts(temperature):
-            texts = self._generate(encoded.rows(open_), [prompts[i] for i in open_], how)
+            results = self._generate(encoded.rows(open_), [prompts[i] for i in open_], how)
+            penalty = how.get("length_penalty", 1.0)
+            texts = [self._text(result, penalty, spoken[i]) for i, result in zip(open_, results, strict=True)]
             for i, text in zip(open_, texts, strict=True):
-                best[i] = _better(best[i], text)
+                best[i] = better(best[i], text)
             open_ = [i for i, text in zip(open_, texts, strict=True) if text.doubtful]
             if not open_:
                 break
@@ -141,8 +125,8 @@ class Decoder:
         beam = {"beam_size": self._beam_size, "length_penalty": LENGTH_PENALTY}
         return [beam, {**beam, "no_repeat_ngram_size": NO_REPEAT}, *map(_sampling, FALLBACK)]
 
-    def _generate(self, storage: Any, prompts: list[list[int]], how: dict[str, Any]) -> list[Text]:
-        results = self._model.model.generate(
+    def _generate(self, storage: Any, prompts: list[list[int]], how: dict[str, Any]) -> list[Any]:
+        found: list[Any] = self._model.model.generate(
             storage,
             prompts,
             max_length=self._model.max_length,
@@ -152,9 +136,9 @@ class Decoder:
             max_initial_timestamp_index=FIRST_TIMESTAMP,
             **how,
         )
-        return [self._text(result, how.get("length_penalty", 1.0)) for result in results]
+        return found
 
-    def _text(self, result: Any, length_penalty: float) -> Text:
+    def _text(self, result: Any, length_penalty: float, spoken: float) -> Text:
         tokens = result.sequences_ids[0]
         text = self.tokenizer("en", "transcribe").decode(tokens).strip()
         return Text(
@@ -164,16 +148,10 @@ class Decoder:
             log_probability=result.scores[0] * len(tokens) ** length_penalty / (len(tokens) + 1),
             no_speech=result.no_speech_prob,
             compression=get_compression_ratio(text) if text else 0.0,
+            spoken=spoken,
         )
 
 
 def _sampling(temperature: float) -> dict[str, Any]:
     # With the default sampling_topk of 1 a temperature would change nothing.
     return {"beam_size": 1, "num_hypotheses": BEST_OF, "sampling_topk": 0, "sampling_temperature": temperature}
-
-
-def _better(one: Text | None, other: Text) -> Text:
-    """The later one if it is fine, else the likelier of those that do not repeat themselves."""
-    if one is None or not other.doubtful:
-        return other
-    return max(one, other, key=lambda text: (text.compression <= REPETITIVE, text.log_probability))

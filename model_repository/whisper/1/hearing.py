@@ -14,12 +14,13 @@ from talkies_kit.wire import SAMPLE_RATE, AsrOptions, Confidence, Segment, Word
 
 from . import coverage, tongues, words
 from .coverage import FRAME, Gap
-from .decoder import WINDOW, Decoder, Encoded, Text
+from .decoder import WINDOW, Decoder, Encoded
 from .evidence import Evidence
 from .loudness import tightened
 from .noise import is_noise, needs_proof
 from .sentences import sentences
 from .speech import speech
+from .text import Text
 from .timeline import Span, split
 from .tongues import Part
 
@@ -103,7 +104,7 @@ class Job:
             after.append(replace(passage, words=second))
         for passage in part.passages:
             moved = passage.shifted(gap.start)
-            kept = coverage.without_repeats(_words(before), moved.words, _words(after))
+            kept = coverage.without_repeats(_words(before), moved.words, _words(after), gap)
             before.append(replace(moved, words=kept))
         self.passages = [passage for passage in [*before, *after] if passage.words]
 
@@ -228,13 +229,16 @@ class Hearing:
         """The text of each window, None where nobody has said it."""
         options = jobs[0].options
         seconds = [float(np.count_nonzero(frames)) * FRAME for frames in spoken]
-        texts = self._decoder.decode(encoded, tokenizers, options.prompt, options.temperature, timestamps=timestamps)
+        texts = self._decoder.decode(
+            encoded, tokenizers, seconds, options.prompt, options.temperature, timestamps=timestamps
+        )
         kept = [None if _is_nothing(text, seconds[i]) else text for i, text in enumerate(texts)]
         suspects = [i for i, text in enumerate(kept) if text and _needs_proof(text, options.prompt, seconds[i])]
         if suspects:
             plain = self._decoder.decode(
                 Encoded(encoded.rows(suspects)),
                 [tokenizers[i] for i in suspects],
+                [seconds[i] for i in suspects],
                 "",
                 options.temperature,
                 timestamps=timestamps,

@@ -15,6 +15,7 @@ from harness.engine_modules import load
 coverage = load("whisper", "coverage")
 noise = load("whisper", "noise")
 FRAME = coverage.FRAME
+Gap = coverage.Gap
 
 
 def frames(seconds: float, *spoken: tuple[float, float]) -> np.ndarray:
@@ -49,7 +50,7 @@ def test_no_words_at_all() -> None:
 
 def test_breaths_and_pauses_are_no_gaps() -> None:
     words = said("one two three", 1)
-    assert coverage.gaps(frames(10, (0.2, 2.8)), words) == []
+    assert coverage.gaps(frames(10, (0.4, 2.5)), words) == []
     assert coverage.gaps(frames(10, (1, 1.9)), words) == []
 
 
@@ -96,12 +97,26 @@ def test_no_word_is_lost_at_a_gap(starts: list[float], begin: float, length: flo
 
 def test_what_the_neighbours_have_said_is_not_said_again() -> None:
     def rest(before: str, found: str, after: str) -> str:
-        kept = coverage.without_repeats(said(before, 0), said(found, 9), said(after, 20))
+        # Within the gap's edges, half a second wide.
+        kept = coverage.without_repeats(said(before, 8), said(found, 9), said(after, 20), Gap(8.9, 10.3, 1.2))
         return "".join(word.word for word in kept).strip()
 
     assert rest("he is the Reciter.", "reciter. And then he", "He went") == "And then"
     assert rest("", "all new", "") == "all new"
-    assert rest("all new", "All new!", "") == ""
+
+
+def test_what_was_said_again_is_kept() -> None:
+    words = said("all new", 1)
+    assert coverage.without_repeats(words, said("All new!", 9), [], Gap(8, 10.5, 2.0)) == said("All new!", 9)
+    assert coverage.without_repeats([], said("All new!", 9), said("all new", 20), Gap(8, 10.5, 2.0))
+
+
+def test_nobody_says_that_much_at_once() -> None:
+    """The words have no room where they stand: what the gap holds is their sound, and they have the wrong times."""
+    squeezed = [Word(" all", 1, 1.01), Word(" new", 1.01, 1.02)]
+    assert coverage.without_repeats(squeezed, said("All new!", 9), [], Gap(8, 10.5, 2.0)) == []
+    later = [Word(" all", 20, 20.01), Word(" new", 20.01, 20.02)]
+    assert coverage.without_repeats([], said("All new!", 9), later, Gap(8, 10.5, 2.0)) == []
 
 
 @pytest.mark.parametrize(
