@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from talkies import languages
 from talkies.settings import PROJECT
 
 from harness import audio
@@ -72,6 +73,14 @@ def test_each_stretch_is_heard_in_its_own_language(server: Server, shared_audio:
     found = verbose(server, join(order, [0.6, 0.6, 0.6]))
     assert found["language"] == "en"
     assert lost([text for _, _, text in order], found["text"]) == []
+
+
+@pytest.mark.parametrize("named", [["de", "fr"], ["es", "en"], ["en-US", "german", "fr"]])
+def test_a_language_is_one_of_those_that_are_named(server: Server, jfk: Path, named: list[str]) -> None:
+    found = verbose(server, jfk.read_bytes(), **{"languages[]": named})
+    assert found["language"] in {languages.find(name, ("de", "en", "es", "fr")) for name in named}
+    if found["language"] == "en":
+        assert ASK in normalize(found["text"])
 
 
 def test_speech_without_words_is_a_metric(server: Server, jfk: Path) -> None:

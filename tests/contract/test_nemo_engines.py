@@ -105,6 +105,10 @@ def test_canary_hears_the_language_it_is_told(nemo: Server, clips: list[Path]) -
     for (number, language), said in TRANSCRIPTS.items():
         answer = verbose(nemo, CANARY, clips[number], language=language)
         assert (answer["text"], answer["language"]) == (text(said), language)
+    answer = verbose(nemo, CANARY, clips[0], extra_body={"languages[]": ["de", "en"]})
+    assert answer["language"] == "en"  # its default, which is among them
+    answer = verbose(nemo, CANARY, clips[0], extra_body={"languages[]": ["de", "fr"]})
+    assert answer["language"] == "de"
 
 
 @pytest.mark.parametrize(("model", "language"), [(CANARY, "it"), (CANARY_QWEN, "fr")])
@@ -175,6 +179,8 @@ def test_canary_qwen_joins_the_chunks_of_a_long_file(nemo: Server, jfk: Path, tm
         (CANARY, AsrOptions(language="en", task="translate", target_language="it"), "target_language"),
         (PARAKEET, AsrOptions(task="translate"), "task"),
         (CANARY_QWEN, AsrOptions(language="de"), "language"),
+        (CANARY, AsrOptions(languages=("de", "it")), "languages"),
+        (CANARY_QWEN, AsrOptions(languages=("en", "de")), "languages"),
     ],
 )
 def test_engines_refuse_what_the_facade_would(

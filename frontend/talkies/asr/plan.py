@@ -72,7 +72,7 @@ class Chunking(BaseModel):
 class TranscriptionFields(TranslationFields):
     """The text fields of a transcription; other ones are ignored."""
 
-    languages: list[str] = Field([], description="Codes that may be spoken; a single one is taken as `language`.")
+    languages: list[str] = Field([], description="Codes of which the language is one, where `language` names none.")
     keywords: list[str] = Field([], description="Names and terms to expect; they join the prompt.")
     diarization: bool = Field(False, description="Transcribe the left and right channel as two speakers.")
     known_speaker_names: list[str] = Field(
@@ -140,12 +140,14 @@ def plan_of(
             f"{wanted.response_format} is not streamed; choose one of {', '.join(able)} or leave out stream.",
             param="response_format",
         )
+    language, possible = _spoken(model, wanted)
     translating = bool(task) or model.default_task in _TRANSLATING
     target = "en" if task else model.default_target_lang
     return Plan(
         model=model,
         options=AsrOptions(
-            language=_spoken(model, wanted) or model.default_source_lang,
+            language=language,
+            languages=possible,
             task="translate" if translating else "transcribe",
             target_language=target if translating else "",
             prompt=" ".join(part for part in (wanted.prompt, ", ".join(wanted.keywords)) if part),
@@ -185,10 +187,13 @@ def _translates(model: Model) -> bool:
     return model.executor.translates and any(language != "en" for language in model.languages)
 
 
-def _spoken(model: Model, fields: TranscriptionFields) -> str:
-    """The language that the request settles, empty if it settles none."""
-    possible = [_language(model, language, "languages") for language in fields.languages]
-    return _language(model, fields.language, "language") or (possible[0] if len(set(possible)) == 1 else "")
+def _spoken(model: Model, fields: TranscriptionFields) -> tuple[str, tuple[str, ...]]:
+    """The language, or several of which it is one: of these the model's own comes first, for one that cannot detect."""
+    named = dict.fromkeys(_language(model, language, "languages") for language in fields.languages)
+    possible = () if "" in named else tuple(sorted(named, key=lambda code: code != model.default_source_lang))
+    if (language := _language(model, fields.language, "language")) or len(possible) < 2:
+        return language or (possible[0] if possible else model.default_source_lang), ()
+    return "", possible
 
 
 def _language(model: Model, asked: str, param: str) -> str:

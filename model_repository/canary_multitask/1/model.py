@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from talkies_kit import nemo
-from talkies_kit.asr import AsrModel, Hypothesis, Stretch, known_language
+from talkies_kit.asr import AsrModel, Hypothesis, Stretch, known_language, named_languages
 from talkies_kit.engine import EngineConfig
 
 DEFAULT = "en"
@@ -23,7 +23,7 @@ class TritonPythonModel(AsrModel):
 
     def group(self, stretch: Stretch) -> tuple[str, str, bool]:
         options = stretch.options
-        source = known_language(options.language or DEFAULT, self._languages)
+        source, *_ = named_languages(options, self._languages) or (DEFAULT,)
         target = source
         if options.task == "translate":
             target = known_language(options.target_language or DEFAULT, self._languages, "target_language")

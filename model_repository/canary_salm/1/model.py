@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 
 from talkies_kit import nemo
-from talkies_kit.asr import AsrModel, Hypothesis, Stretch, known_language, refuse_translation
+from talkies_kit.asr import AsrModel, Hypothesis, Stretch, named_languages, refuse_translation
 from talkies_kit.engine import EngineConfig
 from talkies_kit.wire import SAMPLE_RATE, Segment
 
@@ -25,7 +25,8 @@ class TritonPythonModel(AsrModel):
 
     def group(self, stretch: Stretch) -> Hashable:
         refuse_translation(stretch.options)
-        return known_language(stretch.options.language or _LANGUAGE, (_LANGUAGE,))
+        named_languages(stretch.options, (_LANGUAGE,))  # or they are refused
+        return _LANGUAGE
 
     def transcribe(self, batch: Sequence[Stretch]) -> Sequence[Hypothesis]:
         import torch

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 CERTAIN = 0.5
@@ -20,12 +20,12 @@ class _File:
 
 
 class Evidence:
-    """Remembers files by their id, so that a language does not change from chunk to chunk."""
+    """Remembers files, by what is theirs alone, so that a language does not change from chunk to chunk."""
 
     def __init__(self) -> None:
-        self._files: OrderedDict[str, _File] = OrderedDict()
+        self._files: OrderedDict[Hashable, _File] = OrderedDict()
 
-    def add(self, file: str, probabilities: Mapping[str, float], seconds: float) -> None:
+    def add(self, file: Hashable, probabilities: Mapping[str, float], seconds: float) -> None:
         """Count what a chunk of so many seconds sounds like."""
         known = self._files.setdefault(file, _File())
         self._files.move_to_end(file)
@@ -35,7 +35,7 @@ class Evidence:
         for language, probability in probabilities.items():
             known.sums[language] = known.sums.get(language, 0.0) + probability * seconds
 
-    def language(self, file: str) -> str:
+    def language(self, file: Hashable) -> str:
         """The likeliest language of a file of which `add` has heard; it stands from now on if it is CERTAIN."""
         known = self._files[file]
         if known.settled:
@@ -45,7 +45,7 @@ class Evidence:
             known.settled = best
         return best
 
-    def forget(self, files: Iterable[str]) -> None:
+    def forget(self, files: Iterable[Hashable]) -> None:
         """Of these no more chunks will come."""
         for file in files:
             del self._files[file]

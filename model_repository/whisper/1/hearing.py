@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -52,6 +52,8 @@ class Job:
     options: AsrOptions
     file: str
     """Empty when it is not known which jobs belong together."""
+    languages: Collection[str] = ()
+    """Those that may be spoken, where somebody has named any."""
     language: str = ""
     """Empty to detect it."""
     assumed: str = ""
@@ -60,6 +62,10 @@ class Job:
     passages: list[_Passage] = field(default_factory=list)
     gaps: list[Gap] = field(default_factory=list)
     """Speech without words so far."""
+
+    def __post_init__(self) -> None:
+        if len(self.languages) == 1:
+            (self.language,) = self.languages
 
     @property
     def seconds(self) -> float:
@@ -91,8 +97,7 @@ class Job:
     def part(self, gap: Gap) -> Job:
         """The sound of a gap, to be heard by itself."""
         samples = self.samples[round(gap.start * SAMPLE_RATE) : round(gap.end * SAMPLE_RATE)]
-        known = gap.language or (self.language if self.options.language else "")
-        return Job(samples, self.options, "", language=known, assumed=self.language)
+        return Job(samples, self.options, "", self.languages, language=gap.language, assumed=self.language)
 
     def fill(self, gap: Gap, part: Job) -> None:
         """Put what was heard in a gap between the words around it."""
@@ -192,15 +197,17 @@ class Hearing:
         unknown = [i for i, job in enumerate(jobs) if not job.language]
         if not unknown:
             return {}
-        likely = dict(zip(unknown, self._decoder.languages_of(encoded.rows(unknown)), strict=True))
-        names = {i: jobs[i].file or f"\0{i}" for i in unknown if not jobs[i].assumed}
+        heard = self._decoder.languages_of(encoded.rows(unknown))
+        likely = {i: tongues.among(all_, jobs[i].languages) for i, all_ in zip(unknown, heard, strict=True)}
+        # Who asks for one file with other languages is told of those.
+        names = {i: (jobs[i].file or i, *jobs[i].languages) for i in unknown if not jobs[i].assumed}
         for i, name in names.items():
             self._evidence.add(name, likely[i], jobs[i].window)
         mixed = {}
         for i in unknown:
             job = jobs[i]
             main = job.assumed or self._evidence.language(names[i])
-            parts = self._parts(main, likely[i], encoded, i, spoken[i])
+            parts = self._parts(job, main, likely[i], encoded, i, spoken[i])
             job.language = max(parts, key=lambda part: part.speech).language
             if len(parts) > 1 and not job.assumed:  # what is heard again is not taken apart again
                 mixed[i] = parts
@@ -208,14 +215,15 @@ class Hearing:
         return mixed
 
     def _parts(
-        self, main: str, likely: Mapping[str, float], encoded: Encoded, row: int, speech: NDArray[np.bool_]
+        self, job: Job, main: str, likely: Mapping[str, float], encoded: Encoded, row: int, speech: NDArray[np.bool_]
     ) -> list[Part]:
         """The languages of a window; what it sounds like as a whole is for all of it, if that is beyond doubt."""
         found = tongues.stretches(speech)
         if max(likely.values()) >= tongues.BEYOND_DOUBT:
             return tongues.parts(speech, [(0, len(speech))], [likely], main)
         heard = [encoded.stretch(row, begin * FRAME, end * FRAME) for begin, end in found]
-        return tongues.parts(speech, found, [self._decoder.languages_of(view)[0] for view in heard], main)
+        told = [tongues.among(self._decoder.languages_of(view)[0], job.languages) for view in heard]
+        return tongues.parts(speech, found, told, main)
 
     def _texts(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
 
-from talkies_kit.asr import AsrModel, Hypothesis, Stretch, known_language
+from talkies_kit.asr import AsrModel, Hypothesis, Stretch, named_languages
 from talkies_kit.engine import EngineConfig
 from talkies_kit.wire import Segment
 
@@ -24,18 +24,17 @@ class TritonPythonModel(AsrModel):
 
     def group(self, stretch: Stretch) -> Hashable:
         options = stretch.options
-        self._language(stretch)  # or it is refused
+        self._languages(stretch)  # or they are refused
         return options.prompt, options.temperature, stretch.seconds > WINDOW
 
     def transcribe(self, batch: Sequence[Stretch]) -> Sequence[Hypothesis]:
-        jobs = [Job(stretch.samples, stretch.options, stretch.file, self._language(stretch)) for stretch in batch]
+        jobs = [Job(stretch.samples, stretch.options, stretch.file, self._languages(stretch)) for stretch in batch]
         self._hearing.hear(jobs)
         return [Hypothesis(job.language, _asked(job), job.unheard) for job in jobs]
 
-    def _language(self, stretch: Stretch) -> str:
-        """What was named, empty for what is to be detected. Raises InvalidInput."""
-        asked = stretch.options.language
-        return known_language(asked, self._hearing.languages) if asked else ""
+    def _languages(self, stretch: Stretch) -> tuple[str, ...]:
+        """Those that may be spoken, empty for all. Raises InvalidInput."""
+        return named_languages(stretch.options, self._hearing.languages)
 
 
 def _asked(job: Job) -> list[Segment]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +28,15 @@ class Part:
     end: float
     speech: float
     language: str
+
+
+def among(likely: Mapping[str, float], languages: Collection[str]) -> dict[str, float]:
+    """The probabilities of some `languages`, as if there were no others; all as they are where none is named."""
+    if not languages:
+        return dict(likely)
+    of_these = {language: likely.get(language, 0.0) for language in languages}  # an older model knows fewer
+    total = sum(of_these.values())
+    return {language: p / total if total else 1 / len(of_these) for language, p in of_these.items()}
 
 
 def stretches(speech: NDArray[np.bool_]) -> list[tuple[int, int]]:

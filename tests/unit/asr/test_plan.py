@@ -47,13 +47,30 @@ def test_a_models_own_language() -> None:
     [
         ({"languages": ["de"]}, "de"),
         ({"languages": ["de-DE", "de_AT"]}, "de"),
-        ({"languages": ["de", "fr"]}, ""),
         ({"language": "es", "languages": ["de"]}, "es"),
+        ({"language": "es", "languages": ["de", "fr"]}, "es"),
+        ({"languages": ["de", "auto"]}, ""),
         ({"languages": []}, ""),
     ],
 )
-def test_several_languages_leave_it_to_the_model(fields: dict[str, Any], language: str) -> None:
-    assert planned(**fields).options.language == language
+def test_a_single_language_is_the_language(fields: dict[str, Any], language: str) -> None:
+    options = planned(**fields).options
+    assert (options.language, options.languages) == (language, ())
+
+
+@pytest.mark.parametrize(
+    ("model", "sent", "languages"),
+    [
+        ("whisper-base", ["de", "fr"], ("de", "fr")),
+        ("whisper-base", ["German", "fr-CA", "nb", "fr"], ("de", "fr", "no")),
+        ("canary-1b-flash", ["de", "fr"], ("de", "fr")),
+        ("canary-1b-flash", ["de", "en"], ("en", "de")),  # it takes the first
+    ],
+)
+def test_several_languages_are_those_to_choose_from(model: str, sent: list[str], languages: tuple[str, ...]) -> None:
+    options = planned(model, languages=sent).options
+    assert options.language == ""
+    assert sorted(options.languages) == sorted(languages) and options.languages[0] == languages[0]
 
 
 @pytest.mark.parametrize(

@@ -263,3 +263,24 @@ def test_a_lost_gpu_is_asked_for_nothing_more(model: Any, monkeypatch: pytest.Mo
     monkeypatch.setattr(cuda, "is_lost", lambda error: True)
     assert [fault and fault.code for _, _, fault in run(model, *[Request()] * 5)] == [FaultCode.BROKEN] * 5
     assert calls == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (AsrOptions(), ()),
+        (AsrOptions(language="de-AT", languages=("en", "fr")), ("de",)),
+        (AsrOptions(languages=("EN", "fr", "en-US")), ("en", "fr")),
+    ],
+)
+def test_languages_that_may_be_spoken(asr: types.ModuleType, options: AsrOptions, named: tuple[str, ...]) -> None:
+    assert asr.named_languages(options, {"de", "en", "fr"}) == named
+
+
+@pytest.mark.parametrize(
+    ("options", "param"), [(AsrOptions(language="xx"), "language"), (AsrOptions(languages=("en", "xx")), "languages")]
+)
+def test_languages_that_are_not_known(asr: types.ModuleType, options: AsrOptions, param: str) -> None:
+    with pytest.raises(wire.InvalidInput, match="'xx' is not one that this model knows: en") as caught:
+        asr.named_languages(options, {"en"})
+    assert caught.value.param == param

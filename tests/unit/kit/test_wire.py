@@ -18,6 +18,7 @@ SEGMENTS = st.builds(Segment, TIMES, TIMES, st.text(), st.lists(WORDS, max_size=
 OPTIONS = st.builds(
     AsrOptions,
     language=st.text(max_size=5),
+    languages=st.lists(st.from_regex(r"[a-z]{2,3}(-[A-Z]{2})?", fullmatch=True), max_size=4).map(tuple),
     task=st.sampled_from(wire.TASKS),
     target_language=st.text(max_size=5),
     prompt=st.text(),

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from harness.engine_modules import load
 
 tongues = load("whisper", "tongues")
+evidence = load("whisper", "evidence")
 FRAME = tongues.FRAME
 GERMAN, ENGLISH, UNSURE = {"de": 0.95, "en": 0.05}, {"en": 0.99, "de": 0.01}, {"de": 0.6, "en": 0.4}
 
@@ -72,3 +73,39 @@ def test_parts_cover_the_window_and_differ(spoken: list[tuple[float, float, dict
     for before, after in pairwise(made):
         assert before.end == after.start and before.language != after.language
     assert sum(part.speech for part in made) == pytest.approx(np.count_nonzero(heard) * FRAME)
+
+
+def test_the_likeliest_of_those_that_may_be_spoken() -> None:
+    likely = {"nl": 0.9, "de": 0.06, "en": 0.04}
+    assert tongues.among(likely, ()) == likely
+    assert tongues.among(likely, ("en", "de")) == {"en": pytest.approx(0.4), "de": pytest.approx(0.6)}
+    assert tongues.among(likely, ("yue", "en")) == {"yue": 0, "en": 1}
+    assert tongues.among({"nl": 1.0}, ("yue", "en")) == {"yue": 0.5, "en": 0.5}
+
+
+CODES = ["de", "en", "es", "fr", "nl", "yue"]
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.sampled_from(CODES), min_size=2, unique=True),
+    st.lists(
+        st.tuples(st.floats(0.05, 2), st.floats(0.1, 8), st.dictionaries(st.sampled_from(CODES), st.floats(0, 1))),
+        min_size=1,
+        max_size=9,
+    ),
+)
+def test_no_language_is_found_that_was_not_named(
+    named: list[str], spoken: list[tuple[float, float, dict[str, float]]]
+) -> None:
+    """Neither of a file nor of a stretch, whatever it sounds like."""
+    heard, at, spans = evidence.Evidence(), 0.0, []
+    for pause, length, likely in spoken:
+        spans.append((at + pause, at := at + pause + length))
+        heard.add("file", tongues.among(likely, named), length)
+        assert heard.language("file") in named
+    speech = frames(at + 1, *spans)
+    found = tongues.stretches(speech)
+    told = [tongues.among(spoken[i % len(spoken)][2], named) for i in range(len(found))]
+    made = tongues.parts(speech, found, told, heard.language("file"))
+    assert {part.language for part in made} <= set(named)

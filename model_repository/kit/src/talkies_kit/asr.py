@@ -60,6 +60,16 @@ def known_language(asked: str, known: Collection[str], param: str = "language") 
     return code
 
 
+def named_languages(options: AsrOptions, known: Collection[str]) -> tuple[str, ...]:
+    """The codes of the languages that may be spoken: one that is settled, several to choose from, none for all.
+
+    Raises InvalidInput.
+    """
+    if options.language:
+        return (known_language(options.language, known),)
+    return tuple(dict.fromkeys(known_language(asked, known, "languages") for asked in options.languages))
+
+
 def refuse_translation(options: AsrOptions) -> None:
     """For an engine that only transcribes. Raises InvalidInput."""
     if options.task == "translate":

@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from enum import StrEnum
+from typing import Any
 
 SAMPLE_RATE = 16_000
 """Sample rate in Hz of all audio between `audio_chunks` and an ASR engine."""
@@ -186,6 +187,9 @@ class AsrOptions:
 
     language: str = ""
     """ISO 639-1 code of the speech; empty lets the engine detect it or use its default."""
+    languages: tuple[str, ...] = ()
+    """Codes that may be spoken, where `language` is empty: an engine that detects looks at no others, one that cannot
+    takes the first. Empty for all. As a request parameter they are joined by commas."""
     task: str = "transcribe"
     """"transcribe", or "translate" into English (Whisper) or into `target_language` (Canary)."""
     target_language: str = ""
@@ -203,9 +207,9 @@ class AsrOptions:
     """Sound that it keeps around speech."""
 
     def to_parameters(self) -> dict[str, str | int | bool]:
-        """The request parameters that `from_parameters` reads back; floats travel as strings."""
+        """The request parameters that `from_parameters` reads back; floats and lists travel as strings."""
         return {
-            field.name: str(value) if isinstance(value, float) else value
+            field.name: _parameter(value)
             for field in fields(self)
             if (value := getattr(self, field.name)) != field.default
         }
@@ -224,6 +228,7 @@ class AsrOptions:
             raise InvalidInput(f"task must be one of: {', '.join(TASKS)}", "task")
         return cls(
             language=str(parameters.get("language", "")),
+            languages=tuple(filter(None, map(str.strip, str(parameters.get("languages", "")).split(",")))),
             task=task,
             target_language=str(parameters.get("target_language", "")),
             prompt=str(parameters.get("prompt", "")),
@@ -285,6 +290,12 @@ def _count(parameters: Mapping[str, object], name: str, least: int, most: int) -
     if not number.is_integer():
         raise InvalidInput(f"{name} must be a whole number", name)
     return int(number)
+
+
+def _parameter(value: Any) -> str | int | bool:
+    if isinstance(value, tuple):
+        return ",".join(value)
+    return str(value) if isinstance(value, float) else value
 
 
 def _flag(parameters: Mapping[str, object], name: str) -> bool:
