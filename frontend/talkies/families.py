@@ -47,6 +47,8 @@ class Family:
     """Can write in English what was said in another of its languages."""
     timestamps: bool = True
     """Tells when its segments and words were said."""
+    logprobs: bool = False
+    """Tells how likely each token of its text was."""
     clones: bool = False
     """Speaks in the voices of reference clips: those in `voices/` of its folder and the user's."""
     repeats: bool = False

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
+from openai.types.audio import TranscriptionTextDeltaEvent, TranscriptionTextDoneEvent
 from talkies import languages
 from talkies.settings import PROJECT
 
@@ -81,6 +83,31 @@ def test_a_language_is_one_of_those_that_are_named(server: Server, jfk: Path, na
     assert found["language"] in {languages.find(name, ("de", "en", "es", "fr")) for name in named}
     if found["language"] == "en":
         assert ASK in normalize(found["text"])
+
+
+@pytest.mark.parametrize("model", [ASR, "whisper-1"])
+def test_each_token_is_rated(server: Server, model: str) -> None:
+    """Of several chunks, in pieces and whole; a plain request is told of none."""
+    clips = transcripts(CLIPS, "")
+    data = joined(clips, [1.5] * (len(clips) - 1))
+    create = partial(server.openai().audio.transcriptions.create, model=model, file=("a", data))
+    plain, whole = create(), create(include=["logprobs"])
+    *deltas, done = create(include=["logprobs"], stream=True)
+    assert plain.logprobs is None and plain.text == whole.text
+    assert rated(whole) == whole.text and len(deltas) > 3
+    for delta in deltas:
+        assert isinstance(delta, TranscriptionTextDeltaEvent) and rated(delta) == delta.delta
+    assert isinstance(done, TranscriptionTextDoneEvent) and rated(done) == done.text == whole.text
+    found = [token.logprob for token in whole.logprobs or () if token.logprob is not None]
+    assert all(-100 < logprob <= 0 for logprob in found)
+    segments = verbose(server, data, model="whisper-1")["segments"]
+    mean = np.average([s["avg_logprob"] for s in segments], weights=[len(s["text"]) for s in segments])
+    assert np.mean(found) == pytest.approx(mean, abs=0.2)
+
+
+def rated(answer: Any) -> str:
+    """The text of the answer's tokens."""
+    return b"".join(bytes(map(int, token.bytes)) for token in answer.logprobs).decode()
 
 
 def test_speech_without_words_is_a_metric(server: Server, jfk: Path) -> None:

@@ -327,7 +327,6 @@ def test_lists_in_both_spellings(server: Server, jfk: Path) -> None:
         file=jfk,
         response_format="verbose_json",
         timestamp_granularities=["word", "segment"],
-        include=["logprobs"],
         keywords=["Americans", "country"],
         languages=["en"],
         chunking_strategy="auto",

@@ -15,7 +15,7 @@ from talkies.dialect import DESCRIPTION, OPENAI, Rule, spoken
 from talkies.engines.triton import ChunkAnswer
 from talkies.registry import Registry
 from talkies.settings import PROJECT
-from talkies_kit.wire import Confidence, Segment, Word
+from talkies_kit.wire import Confidence, Segment, Token, Word
 
 from harness.facade import Facade, facade
 
@@ -36,6 +36,20 @@ def test_openais_own_types_take_it_strictly(confidence: Confidence | None) -> No
     TypeAdapter(TranslationVerbose).validate_python(rendered("verbose_json", confidence, "translate"), strict=True)
     diarized = rendered("diarized_json", confidence)
     TypeAdapter(TranscriptionDiarized).validate_python(diarized, strict=True)
+
+
+def test_log_probabilities_are_openais() -> None:
+    word = Word(" Süß", 0.25, 0.5, (Token(b" S\xc3", -0.5), Token(b"\xbc", -0.25), Token("ß".encode(), -1.0)))
+    chunk = ChunkAnswer(0, -1, 0.0, 2.5, "de", [Segment(0.25, 1.5, " Süß", (word,))])
+    transcript = merge([chunk], task="transcribe", language="", diarized=False)
+    for dialect in (DESCRIPTION, OPENAI):
+        body = json.loads(FORMATS["json"].render(transcript, Asked(dialect=dialect, logprobs=True)))
+        TypeAdapter(Transcription).validate_python(body, strict=True)
+        assert body["logprobs"] == [
+            {"token": "S\ufffd", "bytes": [0x53, 0xC3], "logprob": -0.5},
+            {"token": "\ufffd", "bytes": [0xBC], "logprob": -0.25},
+            {"token": "ß", "bytes": [0xC3, 0x9F], "logprob": -1.0},
+        ]
 
 
 def test_openais_words() -> None:

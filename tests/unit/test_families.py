@@ -36,6 +36,7 @@ def test_the_shipped_engines() -> None:
     }
     assert {name for name, family in shipped.items() if family.translates} == {"whisper", "canary_multitask"}
     assert {name for name, family in shipped.items() if not family.timestamps} == {"canary_salm"}
+    assert {name for name, family in shipped.items() if family.logprobs} == {"whisper"}
     assert {name for name, family in shipped.items() if family.clones} == {"qwen3_tts"}
     assert {name for name, family in shipped.items() if family.repeats} == {"kokoro"}
     assert {name for name, family in shipped.items() if family.slow_on_cpu} == {"qwen3_tts"}

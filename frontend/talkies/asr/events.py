@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import aclosing
 from typing import Any
+
+from talkies_kit.wire import Token
 
 from talkies.asr import formats
 from talkies.asr.plan import Plan
@@ -32,7 +34,7 @@ async def events_of(plan: Plan, progress: AsyncGenerator[Step | Transcript]) -> 
             for update in step.updates:
                 delta = update.plain if diarized else update.text
                 text.append(delta)
-                event: Event = {"type": "transcript.text.delta", "delta": delta}
+                event: Event = {"type": "transcript.text.delta", "delta": delta, **_rated(plan, update.tokens)}
                 if diarized and update.segment:
                     segment = formats.diarized_segment(update.segment, plan.asked)
                     events += [{**event, "segment_id": segment["id"]}, segment]
@@ -47,4 +49,9 @@ def _done(plan: Plan, transcript: Transcript, text: str) -> Event:
     more: Event = formats.verbose(transcript, plan.asked) if plan.format.words else {}
     if plan.asked.dialect.languages:
         more = {**more, "languages": formats.spoken(transcript)}
+    more = {**more, **_rated(plan, transcript.tokens)}
     return {**more, "type": "transcript.text.done", "text": text, "usage": formats.usage(transcript)}
+
+
+def _rated(plan: Plan, tokens: Iterable[Token]) -> Event:
+    return {"logprobs": formats.logprobs(tokens)} if plan.asked.logprobs else {}

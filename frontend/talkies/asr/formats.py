@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, NotRequired
 
-from talkies_kit.wire import Confidence, Word
+from talkies_kit.wire import Confidence, Token, Word
 from typing_extensions import TypedDict
 
 from talkies import languages
@@ -30,11 +30,18 @@ class LanguageBody(TypedDict):
     code: str
 
 
+class LogprobBody(TypedDict):
+    token: str
+    bytes: list[int]
+    logprob: float
+
+
 class PlainBody(TypedDict):
     """json."""
 
     text: str
     languages: NotRequired[list[LanguageBody]]
+    logprobs: NotRequired[list[LogprobBody]]
     usage: NotRequired[UsageBody]
 
 
@@ -105,6 +112,8 @@ class Asked:
     layout: Layout = subtitles.DEFAULT
     """Of subtitles."""
     dialect: Dialect = DESCRIPTION
+    logprobs: bool = False
+    """json says how likely each token was."""
 
     def speaker(self, channel: str | None) -> str:
         return self.speakers[SPEAKERS.index(channel)] if channel in SPEAKERS else ""
@@ -124,6 +133,8 @@ class Format:
     """Whether it is subtitles, which are cut by the times of words."""
     diarized: bool = False
     """Whether it is about who speaks."""
+    logprobs: bool = False
+    """Whether it can say how likely each token was."""
     streams: bool = False
     """Whether events can carry it; subtitles are files."""
     body: type | None = None
@@ -134,9 +145,19 @@ def _json(transcript: Transcript, asked: Asked) -> str:
     body = PlainBody(text=transcript.text)
     if asked.dialect.languages:
         body["languages"] = spoken(transcript)
+    if asked.logprobs:
+        body["logprobs"] = logprobs(transcript.tokens)
     if asked.dialect.usage:
         body["usage"] = usage(transcript)
     return _dump(body)
+
+
+def logprobs(tokens: Iterable[Token]) -> list[LogprobBody]:
+    """As json and the events of its stream have them; a part of a character is shown as U+FFFD."""
+    return [
+        {"token": token.utf8.decode(errors="replace"), "bytes": list(token.utf8), "logprob": token.logprob}
+        for token in tokens
+    ]
 
 
 def _verbose_json(transcript: Transcript, asked: Asked) -> str:
@@ -257,7 +278,7 @@ def _dump(value: Any) -> str:
 
 
 FORMATS = {
-    "json": Format("application/json", _json, streams=True, body=PlainBody),
+    "json": Format("application/json", _json, streams=True, logprobs=True, body=PlainBody),
     "text": Format("text/plain; charset=utf-8", _text, streams=True),
     "verbose_json": Format("application/json", _verbose_json, times=True, words=True, streams=True, body=VerboseBody),
     "srt": Format("application/x-subrip; charset=utf-8", _srt, times=True, cues=True),

@@ -29,6 +29,8 @@ _SHOWN = 40
 """Characters of a language that there is not."""
 _PROGRESS = "progress"
 """What `include` asks for the events of a progress bar with."""
+_LOGPROBS = "logprobs"
+"""What it asks for log probabilities with, as at OpenAI."""
 
 
 class TranslationFields(BaseModel):
@@ -89,7 +91,7 @@ class TranscriptionFields(TranslationFields):
     include: list[str] = Field(
         [],
         description=f"`{_PROGRESS}`: with `stream`, events say how many seconds are done, and the answer of any format "
-        "comes in one; others have no effect, there are no log probabilities.",
+        f"comes in one. `{_LOGPROBS}`: json says how likely each token was. Others have no effect.",
     )
 
 
@@ -140,6 +142,9 @@ def plan_of(
             f"{wanted.response_format} is not streamed; choose one of {', '.join(able)} or leave out stream.",
             param="response_format",
         )
+    rated = _LOGPROBS in wanted.include
+    if rated:
+        _refuse_logprobs(registry, model, wanted.response_format, format)
     language, possible = _spoken(model, wanted)
     translating = bool(task) or model.default_task in _TRANSLATING
     target = "en" if task else model.default_target_lang
@@ -153,6 +158,7 @@ def plan_of(
             prompt=" ".join(part for part in (wanted.prompt, ", ".join(wanted.keywords)) if part),
             temperature=wanted.temperature,
             word_timestamps=format.words or format.cues,
+            logprobs=rated,
             # The turns of a dialogue are put in order by their times.
             text_only=not (format.times or diarize),
             **_knobs(wanted.chunking_strategy),
@@ -166,6 +172,7 @@ def plan_of(
             language="english" if task else "",  # what OpenAI's translations say
             dialect=dialect,
             layout=Layout(wanted.max_line_width, wanted.max_line_count, wanted.max_cue_seconds),
+            logprobs=rated,
         ),
         watched=watched,
     )
@@ -180,6 +187,19 @@ def _knobs(chunking: Chunking | None) -> dict[str, float | None]:
         "vad_min_silence_ms": chunking.silence_duration_ms,
         "vad_speech_pad_ms": chunking.prefix_padding_ms,
     }
+
+
+def _refuse_logprobs(registry: Registry, model: Model, name: str, format: Format) -> None:
+    """Unless the model knows log probabilities and the format called `name` has a place for them."""
+    if not format.logprobs:
+        able = " or ".join(other for other, each in formats.FORMATS.items() if each.logprobs)
+        raise BadRequest(
+            f"{name} has no log probabilities; choose response_format {able}, or leave {_LOGPROBS} out of include.",
+            param="include",
+        )
+    if not model.executor.logprobs:
+        able = ", ".join(other.slug for other in registry.values() if other.executor.logprobs) or "none"
+        raise BadRequest(f"{model.slug} knows no log probabilities; models that do: {able}.", param="include")
 
 
 def _translates(model: Model) -> bool:

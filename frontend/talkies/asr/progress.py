@@ -6,7 +6,9 @@ from bisect import insort
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from talkies.asr.transcript import SPEAKERS, Placed, Script, TranscriptSegment, cut, place, shown
+from talkies_kit.wire import Token
+
+from talkies.asr.transcript import SPEAKERS, Placed, Script, TranscriptSegment, cut, place, shown, tokens
 from talkies.engines.triton import ChunkAnswer
 
 
@@ -18,6 +20,8 @@ class Update:
     plain: str
     segment: TranscriptSegment | None
     """None unless diarized, where its end is waited for; and of a model that tells no times."""
+    tokens: list[Token]
+    """Of `text`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +118,7 @@ class Progress:
         updates = []
         for entry in settled:
             segment = shown(self._given, entry, True) if self._diarized and self._timestamps else None
-            updates.append(Update(self._text.add(entry), self._plain.add(entry), segment))
+            text = self._text.add(entry)
+            updates.append(Update(text, self._plain.add(entry), segment, tokens(entry, text)))
             self._given += 1
         return updates

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from talkies_kit.wire import Confidence, Segment, Word
+from talkies_kit.wire import Confidence, Segment, Token, Word
 
 from talkies.engines.triton import ChunkAnswer
 
@@ -46,6 +46,8 @@ class Transcript:
     """All of it without line breaks and names between turns."""
     segments: tuple[TranscriptSegment, ...]
     """By start, ids from 0. Empty when the model tells no times."""
+    tokens: tuple[Token, ...] = ()
+    """If they were asked for; joined they are the text, but for the names of speakers and breaks in a turn."""
 
     @property
     def words(self) -> list[tuple[Word, str | None]]:
@@ -90,7 +92,9 @@ def place(chunk: ChunkAnswer, *, since: float, written: str, timestamps: bool) -
     for segment in sorted(said, key=lambda segment: segment.start) if timestamps else said:
         low = start = clip(segment.start if timestamps else chunk.start)
         words = tuple(
-            Word(word.word, at := clip(word.start), max(at, clip(word.end))) for word in segment.words if timestamps
+            replace(word, start=(at := clip(word.start)), end=max(at, clip(word.end)))
+            for word in segment.words
+            if timestamps
         )
         end = clip(segment.end) if timestamps else start
         unspaced = (written or chunk.language) in _UNSPACED
@@ -118,6 +122,24 @@ class Script:
         return text if before.unspaced and placed.unspaced else f" {text}"
 
 
+def tokens(placed: Placed, piece: str) -> list[Token]:
+    """Those of a segment that makes `piece` of the text: joined they are that, but for what a turn begins with."""
+    own = [token for word in placed.segment.words for token in word.tokens]
+    joined = b"".join(token.utf8 for token in own)
+    whole = joined.decode(errors="replace")
+    first = len(whole[: len(whole) - len(whole.lstrip())].encode())
+    last = len(joined) - len(whole[len(whole.rstrip()) :].encode())
+    found: list[Token] = []
+    at = 0
+    for token in own:
+        if shown := token.utf8[max(first - at, 0) : max(last - at, 0)]:
+            found.append(replace(token, utf8=shown))
+        at += len(token.utf8)
+    if found and piece[0].isspace():
+        found[0] = replace(found[0], utf8=piece[0].encode() + found[0].utf8)
+    return found
+
+
 def merge(
     chunks: Iterable[ChunkAnswer],
     *,
@@ -143,13 +165,15 @@ def merge(
         placed += found
     placed.sort(key=lambda entry: entry.order)
     text, plain = Script(turns=diarized), Script(turns=False)
+    pieces = [text.add(entry) for entry in placed]
     return Transcript(
         task=task,
         language=language or _main_language(chunks),
         duration=round(max((chunk.duration for chunk in chunks), default=0.0), 3),
-        text="".join(map(text.add, placed)),
+        text="".join(pieces),
         plain="".join(map(plain.add, placed)),
         segments=_timeline(placed, diarized) if timestamps else (),
+        tokens=tuple(token for entry, piece in zip(placed, pieces, strict=True) for token in tokens(entry, piece)),
     )
 
 

@@ -76,9 +76,9 @@ def place(words: Sequence[Word], gap: Gap) -> tuple[list[Word], list[Word]]:
     if before and before[-1].end > gap.start:
         last = before.pop()
         if not before or before[-1].word.rstrip().endswith(_ENDS):
-            after.insert(0, Word(last.word, min(max(last.start, gap.end), last.end), last.end))
+            after.insert(0, replace(last, start=min(max(last.start, gap.end), last.end)))
         else:
-            before.append(Word(last.word, last.start, gap.start))
+            before.append(replace(last, end=gap.start))
     return before, after
 
 

@@ -22,6 +22,7 @@ from .sentences import sentences
 from .speech import speech
 from .text import Text
 from .timeline import Span, split
+from .tokens import spread
 from .tongues import Part
 
 SHORTEST_REST = 1.0
@@ -40,8 +41,7 @@ class _Passage:
     confidence: Confidence
 
     def shifted(self, seconds: float) -> _Passage:
-        words = [Word(w.word, w.start + seconds, w.end + seconds) for w in self.words]
-        return replace(self, words=words)
+        return replace(self, words=[word.shifted(seconds) for word in self.words])
 
 
 @dataclass(slots=True)
@@ -274,6 +274,16 @@ class Hearing:
             )
             for i, spoken in zip(rows, made, strict=True):
                 aligned[i] = spoken
+            if rated := [i for i in rows if jobs[i].options.logprobs]:
+                told = words.rate(
+                    self._model,
+                    tokenizer,
+                    encoded.rows(rated),
+                    [found[i] for i in rated],
+                    [jobs[i].window for i in rated],
+                )
+                for i, pieces in zip(rated, told, strict=True):
+                    aligned[i] = spread(aligned[i], pieces)
         return aligned
 
 

@@ -6,6 +6,7 @@ Whisper's alignment knows where a word follows another, not where a pause is: a 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,4 +45,4 @@ def _word(word: Word, loud: NDArray[np.bool_]) -> Word:
     sounding = max(runs, key=len)
     start = max(word.start, (first + sounding[0]) * FRAME - MARGIN)
     end = min(word.end, (first + sounding[-1] + 1) * FRAME + MARGIN)
-    return Word(word.word, round(float(start), 3), round(float(max(start, end)), 3))
+    return replace(word, start=round(float(start), 3), end=round(float(max(start, end)), 3))

@@ -38,6 +38,6 @@ class TritonPythonModel(AsrModel):
 
 
 def _asked(job: Job) -> list[Segment]:
-    if job.options.word_timestamps:
+    if job.options.word_timestamps or job.options.logprobs:
         return job.segments
     return [replace(segment, words=()) for segment in job.segments]

@@ -93,7 +93,7 @@ async def test_who_watches_gets_seconds_and_the_whole_answer_of_any_format(
     api: Facade, format: str, model: str
 ) -> None:
     fields: dict[str, Any] = {"response_format": format, "model": model}
-    made = await streamed(api, **fields, **{"include[]": ["logprobs", "progress"]})
+    made = await streamed(api, **fields, **{"include[]": ["other", "progress"]})
     assert [event["seconds"] for event in made if event["type"] == "transcript.progress"] == [2.5, 2.5]
     *_, answer, done = made
     whole = await api.transcribe(**fields)

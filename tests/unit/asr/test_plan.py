@@ -97,6 +97,14 @@ def test_a_wrong_way_to_cut(sent: Any) -> None:
         planned(chunking_strategy=sent)
 
 
+@pytest.mark.parametrize("model", ["whisper-1", "whisper-base"])
+def test_log_probabilities_are_made_when_asked_for(model: str) -> None:
+    assert not planned(model, include=["progress"]).options.logprobs
+    made = planned(model, include=["logprobs"])
+    assert made.options.to_parameters() == {"text_only": True, "logprobs": True}
+    assert made.asked.logprobs
+
+
 def test_the_layout_of_subtitles() -> None:
     assert planned().asked.layout == Layout(42, 2, 7.0)
     made = planned(max_line_width="30", max_line_count=1, max_cue_seconds=4)
@@ -126,6 +134,9 @@ def test_speakers(names: list[str], speakers: tuple[str, str]) -> None:
         ({"language": "xx"}, "language", "xx"),
         ({"languages": ["de", "xx"]}, "languages", "xx"),
         ({"response_format": "srt", "stream": True}, "response_format", "json, text, verbose_json, diarized_json"),
+        ({"response_format": "verbose_json", "include": ["logprobs"]}, "include", "response_format json"),
+        ({"response_format": "srt", "include": ["progress", "logprobs"]}, "include", "^srt has no log"),
+        ({"model": "canary-1b-flash", "include": ["logprobs"]}, "include", "models that do: whisper-base"),
         ({"known_speaker_names": ["a"] * 5}, "known_speaker_names", "4"),
     ],
 )

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from talkies.asr.progress import Progress, Update
 from talkies.asr.transcript import merge
 from talkies.engines.triton import ChunkAnswer
-from talkies_kit.wire import Segment, Word
+from talkies_kit.wire import Segment, Token, Word
 
 LONGEST, SETTLING = 28.0, 3.0
 HORIZON = LONGEST + SETTLING + 0.5
@@ -34,7 +34,9 @@ def recordings(draw: st.DrawFn, channels: tuple[int, ...] = (0, 1)) -> list[Chun
     chunks = []
     for index, (decoded, start, channel) in enumerate(sorted(found)):
         times = st.floats(start - 2, decoded + 2)
-        words = st.lists(st.builds(Word, st.text("ab ", min_size=1, max_size=3), times, times), max_size=2).map(tuple)
+        tokens = st.lists(st.builds(Token, st.binary(max_size=3), st.just(-1.0)), max_size=2).map(tuple)
+        text = st.text("ab ", min_size=1, max_size=3)
+        words = st.lists(st.builds(Word, text, times, times, tokens), max_size=2).map(tuple)
         segments = st.lists(st.builds(Segment, times, times, st.text("ab \n", max_size=4), words), max_size=3)
         language = draw(st.sampled_from(["", "en", "zh"]))
         chunks.append(ChunkAnswer(index, channel, start, decoded, language, draw(segments)))
@@ -60,6 +62,7 @@ def test_pieces_in_any_order_are_the_merged_transcript(
     transcript = merge(chunks, task="transcribe", **how)
     assert "".join(update.text for update in updates) == transcript.text
     assert "".join(update.plain for update in updates) == transcript.plain
+    assert tuple(token for update in updates for token in update.tokens) == transcript.tokens
     assert all((update.segment is not None) == (diarized and timestamps) for update in updates)
     if diarized:
         assert tuple(update.segment for update in updates if update.segment) == transcript.segments

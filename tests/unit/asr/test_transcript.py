@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from talkies.asr.subtitles import Cue, Layout, cues
 from talkies.asr.transcript import merge
 from talkies.engines.triton import ChunkAnswer
-from talkies_kit.wire import Segment, Word
+from talkies_kit.wire import Segment, Token, Word
 
 SECONDS = st.floats(-5, 500, allow_nan=False)
 WORDS = st.lists(st.builds(Word, st.text("ab ", min_size=1), SECONDS, SECONDS), max_size=3).map(tuple)
@@ -140,3 +140,30 @@ def test_a_dialogue_without_times_has_turns() -> None:
     transcript = merge(chunks, task="transcribe", language="en", diarized=True, timestamps=False)
     assert (transcript.text, transcript.segments) == ("L: well\nR: yes\nL: so", ())
     assert transcript.plain == "well yes so"
+
+
+SAID = st.lists(st.text(st.characters(codec="utf-8", categories=("L", "Zs", "Po")), min_size=1, max_size=5), max_size=4)
+
+
+@given(st.lists(st.tuples(SAID, st.sampled_from(["en", "ja"])), max_size=5), st.data())
+def test_tokens_joined_are_the_text(said: list[tuple[list[str], str]], data: st.DataObject) -> None:
+    """Wherever the words are cut, and whatever white space is around segments."""
+    chunks = []
+    for at, (words, language) in enumerate(said):
+        cut = [(word.encode(), data.draw(st.integers(0, len(word.encode())))) for word in words]
+        rated = tuple(
+            Word(word, at, at + 1, (Token(utf8[:place], -0.5), Token(utf8[place:], -1.5)))
+            for word, (utf8, place) in zip(words, cut, strict=True)
+        )
+        chunks.append(chunk(Segment(at, at + 1, "".join(words), rated), start=at, lang=language))
+    transcript = merge(chunks, task="transcribe", language="", diarized=False)
+    assert b"".join(token.utf8 for token in transcript.tokens) == transcript.text.encode()
+    assert all(token.utf8 for token in transcript.tokens)
+
+
+def test_names_of_speakers_are_in_no_token() -> None:
+    left = chunk(Segment(0, 1, " hi", (Word(" hi", 0, 1, (Token(b" hi", -0.5),)),)), channel=0)
+    right = chunk(Segment(2, 3, " ho", (Word(" ho", 2, 3, (Token(b" ho", -0.25),)),)), channel=1)
+    transcript = merge([left, right], task="transcribe", language="", diarized=True)
+    assert transcript.text == "L: hi\nR: ho"
+    assert transcript.tokens == (Token(b"hi", -0.5), Token(b"\nho", -0.25))

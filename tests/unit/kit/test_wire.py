@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from talkies_kit import wire
 from talkies_kit.engine import EngineConfig
-from talkies_kit.wire import AsrOptions, Fault, FaultCode, InvalidInput, Sampling, Segment, Word
+from talkies_kit.wire import AsrOptions, Fault, FaultCode, InvalidInput, Sampling, Segment, Token, Word
 
 TIMES = st.floats(0, 1e5)
-WORDS = st.builds(Word, st.text(), TIMES, TIMES)
+TOKENS = st.builds(Token, st.binary(max_size=4), st.floats(-70, 0))
+WORDS = st.builds(Word, st.text(), TIMES, TIMES, st.lists(TOKENS, max_size=2).map(tuple))
 SEGMENTS = st.builds(Segment, TIMES, TIMES, st.text(), st.lists(WORDS, max_size=3).map(tuple))
 OPTIONS = st.builds(
     AsrOptions,
@@ -24,6 +25,7 @@ OPTIONS = st.builds(
     prompt=st.text(),
     temperature=st.floats(0, 1),
     word_timestamps=st.booleans(),
+    logprobs=st.booleans(),
     vad_threshold=st.none() | st.floats(0, 1),
     vad_min_silence_ms=st.none() | st.floats(0, 10_000),
     vad_speech_pad_ms=st.none() | st.floats(0, 5_000),

@@ -128,12 +128,27 @@ class InvalidInput(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Token:
+    """A piece of a text as a model knows it, and the natural logarithm of its probability."""
+
+    utf8: bytes
+    """A character may be in several pieces."""
+    logprob: float
+
+
+@dataclass(frozen=True, slots=True)
 class Word:
     """One recognised word; `start` and `end` in seconds."""
 
     word: str
     start: float
     end: float
+    tokens: tuple[Token, ...] = ()
+    """Empty unless `AsrOptions.logprobs` asks for them."""
+
+    def shifted(self, seconds: float) -> Word:
+        """The same word, later by `seconds`."""
+        return replace(self, start=self.start + seconds, end=self.end + seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,12 +175,23 @@ class Segment:
 
     def shifted(self, seconds: float) -> Segment:
         """The same segment, later by `seconds`."""
-        words = tuple(Word(w.word, w.start + seconds, w.end + seconds) for w in self.words)
+        words = tuple(word.shifted(seconds) for word in self.words)
         return replace(self, start=self.start + seconds, end=self.end + seconds, words=words)
 
 
 def dump_segments(segments: Iterable[Segment]) -> str:
-    return json.dumps([asdict(segment) for segment in segments], ensure_ascii=False)
+    return json.dumps([_dumped(segment) for segment in segments], ensure_ascii=False)
+
+
+def _dumped(segment: Segment) -> dict[str, Any]:
+    return {**asdict(replace(segment, words=())), "words": [_dumped_word(word) for word in segment.words]}
+
+
+def _dumped_word(word: Word) -> dict[str, Any]:
+    dumped = {"word": word.word, "start": word.start, "end": word.end}
+    if not word.tokens:
+        return dumped
+    return {**dumped, "tokens": [{"bytes": list(token.utf8), "logprob": token.logprob} for token in word.tokens]}
 
 
 def load_segments(text: str) -> list[Segment]:
@@ -174,11 +200,15 @@ def load_segments(text: str) -> list[Segment]:
             s["start"],
             s["end"],
             s["text"],
-            tuple(Word(w["word"], w["start"], w["end"]) for w in s["words"]),
+            tuple(Word(w["word"], w["start"], w["end"], _loaded(w.get("tokens", ()))) for w in s["words"]),
             Confidence(**s["confidence"]) if s["confidence"] else None,
         )
         for s in json.loads(text)
     ]
+
+
+def _loaded(tokens: Iterable[Mapping[str, Any]]) -> tuple[Token, ...]:
+    return tuple(Token(bytes(token["bytes"]), token["logprob"]) for token in tokens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +227,8 @@ class AsrOptions:
     """Text that sets vocabulary and style, as OpenAI's `prompt`."""
     temperature: float = 0.0
     word_timestamps: bool = False
+    logprobs: bool = False
+    """Words, which come with it, have their tokens, of an engine that rates them."""
     text_only: bool = False
     """Nobody looks at times: an engine may save itself the trouble and give one segment per chunk."""
     vad_threshold: float | None = None
@@ -234,6 +266,7 @@ class AsrOptions:
             prompt=str(parameters.get("prompt", "")),
             temperature=temperature,
             word_timestamps=_flag(parameters, "word_timestamps"),
+            logprobs=_flag(parameters, "logprobs"),
             text_only=_flag(parameters, "text_only"),
             vad_threshold=_number(parameters, "vad_threshold", 0, 1),
             vad_min_silence_ms=_number(parameters, "vad_min_silence_ms", 0, 10_000),
