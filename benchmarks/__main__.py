@@ -22,7 +22,7 @@ from talkies.registry import Registry
 from talkies.settings import PROJECT, Settings
 from talkies.setup import environments, weights
 
-from benchmarks import drills, load, quality, soak
+from benchmarks import drills, load, long, quality, soak
 from benchmarks.audio import SENTENCES, Corpus, corpus, seconds
 from benchmarks.engines import measure_engines
 from benchmarks.report import show
@@ -43,6 +43,8 @@ def main() -> None:
         sys.exit(not load.main(settings, args.seconds))
     if args.drills:
         sys.exit(not drills.main(settings))
+    if args.long:
+        sys.exit(not long.main(settings, args.long))
     if args.soak:
         sys.exit(not soak.main(settings, args.soak))
     if args.audio is None and (beside := PROJECT.parent / "shared" / "audio").is_dir():
@@ -109,6 +111,7 @@ def _arguments() -> argparse.Namespace:
     each.add_argument(
         "--quality", nargs="*", metavar="SET", help="instead, what is heard wrong of all of --audio, or these"
     )
+    parser.add_argument("--long", type=float, metavar="HOURS", help="instead, one file of that length, at most 6")
     parser.add_argument("--seconds", type=float, default=60, help="how long they go on")
     return parser.parse_args()
 
