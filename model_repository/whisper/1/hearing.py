@@ -9,11 +9,12 @@ import numpy as np
 from faster_whisper import WhisperModel
 from faster_whisper.tokenizer import Tokenizer
 from numpy.typing import NDArray
+from talkies_kit import coverage
 from talkies_kit.asr import Samples
+from talkies_kit.coverage import FRAME, Gap
 from talkies_kit.wire import SAMPLE_RATE, AsrOptions, Confidence, Segment, Word
 
-from . import coverage, tongues, words
-from .coverage import FRAME, Gap
+from . import tongues, words
 from .decoder import WINDOW, Decoder, Encoded
 from .evidence import Evidence
 from .loudness import tightened

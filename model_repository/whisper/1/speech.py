@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 from faster_whisper.vad import get_vad_model
 from numpy.typing import NDArray
-
-from .coverage import SIZE
+from talkies_kit.coverage import SIZE
 
 LIKELY = 0.5
 """Probability from which on a frame is speech."""

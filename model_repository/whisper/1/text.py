@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .coverage import FASTEST
+from talkies_kit.coverage import FASTEST
 
 REPETITIVE = 2.4
 UNLIKELY = -1.0

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-
-from .coverage import FRAME
+from talkies_kit.coverage import FRAME
 
 BEYOND_DOUBT = 0.97
 """Probability of one language over all of a window from which on it has no other."""

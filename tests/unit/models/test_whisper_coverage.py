@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from talkies_kit import coverage
 from talkies_kit.wire import Word
 
 from harness.engine_modules import load
 
-coverage = load("whisper", "coverage")
 noise = load("whisper", "noise")
 FRAME = coverage.FRAME
 Gap = coverage.Gap

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+
 from talkies_kit.wire import SAMPLE_RATE, Word
 
 SIZE = 512
