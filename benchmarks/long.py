@@ -7,13 +7,14 @@ import tempfile
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import av
+import httpx
 import numpy as np
 import psutil
 from rich.console import Console
@@ -37,6 +38,8 @@ _WAIT = 60.0
 _JUMP = 32
 """Slots in one event too: two full batches of the engine."""
 _TIMEOUT = 3600.0
+_LOG = 4000
+"""Characters of the server's log that say why it failed."""
 
 
 @dataclass(slots=True)
@@ -94,7 +97,7 @@ def _transcribe(server: Server, file: Path) -> Run:
             http.stream("POST", "/v1/audio/transcriptions", files={"file": ("long", opened)}, data=fields) as answer,
         ):
             answer.raise_for_status()
-            for line in answer.iter_lines():
+            for line in _lines(answer, server):
                 if not line.startswith("data: "):
                     continue
                 event = json.loads(line.removeprefix("data: "))
@@ -109,6 +112,14 @@ def _transcribe(server: Server, file: Path) -> Run:
         done.set()
         watcher.join()
     return run
+
+
+def _lines(answer: httpx.Response, server: Server) -> Iterator[str]:
+    """The lines of the answer. Raises SystemExit with what the server has logged when it breaks off."""
+    try:
+        yield from answer.iter_lines()
+    except httpx.HTTPError as error:
+        raise SystemExit(f"the answer broke off: {error}\n{server.log()[-_LOG:]}") from None
 
 
 def _watch(server: Server, run: Run, done: threading.Event) -> None:

@@ -21,8 +21,8 @@ REPOSITORY = PROJECT / "model_repository"
 LOCKS_FOR_CUDA = sorted((PROJECT / "model_repository").glob("*/requirements-cuda.txt"))
 CHUNK = {wire.START, wire.INDEX, wire.CHANNEL, wire.DURATION}
 TENSORS = {
-    "audio_chunks/config.pbtxt": ({wire.AUDIO}, {wire.PCM, wire.ERROR, *CHUNK}),
-    "asr.pbtxt": ({wire.PCM, wire.START}, {wire.SEGMENTS, wire.LANGUAGE, wire.ERROR}),
+    "audio_chunks/config.pbtxt": ({wire.AUDIO}, {wire.PCM, wire.SPEECH, wire.ERROR, *CHUNK}),
+    "asr.pbtxt": ({wire.PCM, wire.SPEECH, wire.START}, {wire.SEGMENTS, wire.LANGUAGE, wire.ERROR}),
     "tts.pbtxt": ({wire.TEXT, wire.VOICE, wire.LANGUAGE, wire.SPEED}, {wire.PCM, wire.ERROR}),
     "ensemble.pbtxt": (
         {wire.AUDIO},

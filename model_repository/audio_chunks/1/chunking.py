@@ -15,6 +15,8 @@ BLOCK = 64 * WINDOW
 """Samples (2 s) that are looked at in one go."""
 
 Pcm = NDArray[np.int16]
+Speech = NDArray[np.bool_]
+"""Of each window whether it is speech."""
 Listener = Callable[[Pcm], NDArray[np.float32]]
 """The speech probabilities of the next windows of one channel; stateful."""
 
@@ -24,11 +26,20 @@ class Chunk:
     """16 kHz mono audio from `start` on; times in seconds. A file without speech has one, empty, with index -1."""
 
     pcm: Pcm
+    speech: Speech
     start: float
     index: int
     channel: int
     duration: float
     """Of the audio known when the chunk was made."""
+
+    @classmethod
+    def empty(cls, duration: float) -> Chunk:
+        return cls(np.zeros(0, np.int16), np.zeros(0, np.bool_), 0.0, -1, -1, duration)
+
+
+_Piece = tuple[int, Pcm, Speech]
+"""First sample, audio, and what of it is speech."""
 
 
 class _Channel:
@@ -36,36 +47,43 @@ class _Channel:
 
     def __init__(self, listen: Listener, knobs: Knobs) -> None:
         self._listen = listen
+        self._threshold = knobs.threshold
         self._cutter = Cutter(knobs)
         self._pending: list[NDArray[np.float32]] = []
         self._pcm = np.zeros(0, np.int16)
+        self._speech = np.zeros(0, np.bool_)
         self._from = 0
+        """The window that both begin with."""
 
     def hear(self, pcm: Pcm) -> None:
         self._pcm = np.concatenate([self._pcm, pcm])
         padded = np.pad(pcm, (0, -len(pcm) % WINDOW))
-        self._pending.append(self._listen(padded))
+        probabilities = self._listen(padded)
+        self._pending.append(probabilities)
+        self._speech = np.concatenate([self._speech, probabilities >= self._threshold])
 
-    def cut(self, *, last: bool) -> list[tuple[int, Pcm]]:
-        """(first sample, audio) of each chunk that is settled."""
+    def cut(self, *, last: bool) -> list[_Piece]:
+        """Each chunk that is settled."""
         probabilities = np.concatenate([*self._pending, np.zeros(0, np.float32)])
         self._pending.clear()
         spans = self._cutter.push(probabilities)
         if last:
             spans += self._cutter.finish()
-        chunks = [(span.start * WINDOW, self._between(span)) for span in spans]
-        kept = self._cutter.kept_from * WINDOW - self._from
-        self._pcm = self._pcm[max(0, kept) :].copy()
-        self._from += max(0, kept)
+        chunks = [self._between(span) for span in spans]
+        dropped = max(0, self._cutter.kept_from - self._from)
+        self._pcm = self._pcm[dropped * WINDOW :].copy()
+        self._speech = self._speech[dropped:]
+        self._from += dropped
         return chunks
 
-    def whole(self) -> list[tuple[int, Pcm]]:
+    def whole(self) -> list[_Piece]:
         """All of it as one chunk, if a chunk would be cut from it at all."""
-        pcm = self._pcm
-        return [(0, pcm)] if self.cut(last=True) else []
+        piece = 0, self._pcm, self._speech
+        return [piece] if self.cut(last=True) else []
 
-    def _between(self, span: Span) -> Pcm:
-        return self._pcm[span.start * WINDOW - self._from : span.end * WINDOW - self._from].copy()
+    def _between(self, span: Span) -> _Piece:
+        begin, end = span.start - self._from, span.end - self._from
+        return span.start * WINDOW, self._pcm[begin * WINDOW : end * WINDOW].copy(), self._speech[begin:end]
 
 
 def chunks(
@@ -83,23 +101,22 @@ def chunks(
     for pcm, last in _rebuffered(blocks, len(channels)):
         samples += pcm.shape[1]
         duration = samples / SAMPLE_RATE
-        found: list[tuple[int, int, Pcm]] = []
+        found: list[tuple[int, int, Pcm, Speech]] = []
         for number, channel in enumerate(channels):
             channel.hear(pcm[number])
-            pieces: list[tuple[int, Pcm]] = []
+            pieces: list[_Piece] = []
             if duration > whole_up_to:
                 pieces = channel.cut(last=last)
             elif last:
                 pieces = channel.whole()
-            found += [(start, number if split else -1, piece) for start, piece in pieces]
-        for start, number, piece in sorted(found, key=lambda entry: entry[:2]):
+            found += [(start, number if split else -1, pcm, speech) for start, pcm, speech in pieces]
+        for start, number, piece, speech in sorted(found, key=lambda entry: entry[:2]):
             if held:
                 yield held
-            held = Chunk(piece, start / SAMPLE_RATE, index, number, duration)
+            held = Chunk(piece, speech, start / SAMPLE_RATE, index, number, duration)
             index += 1
     duration = samples / SAMPLE_RATE
-    empty = Chunk(np.zeros(0, np.int16), 0.0, -1, -1, duration)
-    yield replace(held, duration=duration) if held else empty
+    yield replace(held, duration=duration) if held else Chunk.empty(duration)
 
 
 def _rebuffered(blocks: Iterable[Pcm], channels: int) -> Iterator[tuple[Pcm, bool]]:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from talkies_kit.wire import SPEECH_FRAME
 
-WINDOW = 512
+WINDOW = SPEECH_FRAME
 """Samples (32 ms at 16 kHz) that one speech probability stands for."""
 HYSTERESIS = 0.15
 """Once there is speech, it lasts until the probability falls this far below the threshold."""

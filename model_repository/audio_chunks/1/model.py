@@ -129,6 +129,7 @@ def _while_wanted(blocks: Iterator[NDArray[np.int16]], file: Watched) -> Iterato
 def _send(sender: Any, chunk: Chunk, error: str = "") -> None:
     tensors = {
         wire.PCM: chunk.pcm[None],
+        wire.SPEECH: chunk.speech.astype(np.uint8)[None],
         wire.START: np.array([[chunk.start]], np.float32),
         wire.INDEX: np.array([[chunk.index]], np.int32),
         wire.CHANNEL: np.array([[chunk.channel]], np.int32),
@@ -140,7 +141,7 @@ def _send(sender: Any, chunk: Chunk, error: str = "") -> None:
 
 def _fail(sender: Any, error: Exception) -> None:
     fault = engine.fault_of(error, "decoding")
-    _send(sender, Chunk(np.zeros(0, np.int16), 0.0, -1, -1, 0.0), fault.dump())
+    _send(sender, Chunk.empty(0.0), fault.dump())
 
 
 def _leave(sender: Any, late: InvalidInput | None) -> None:

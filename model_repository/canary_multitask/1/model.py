@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from talkies_kit import nemo
+from talkies_kit import looks, nemo
 from talkies_kit.asr import AsrModel, Hypothesis, Stretch, known_language, named_languages
 from talkies_kit.engine import EngineConfig
 
@@ -31,6 +31,9 @@ class TritonPythonModel(AsrModel):
         return source, target, source == target and not options.text_only
 
     def transcribe(self, batch: Sequence[Stretch]) -> Sequence[Hypothesis]:
+        return looks.heard(batch, self._decode)
+
+    def _decode(self, batch: Sequence[Stretch]) -> list[Hypothesis]:
         source, target, timed = self.group(batch[0])
         hypotheses = nemo.run(
             self._model, batch, source_lang=source, target_lang=target, pnc="yes", timestamps=timed or None

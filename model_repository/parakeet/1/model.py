@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 
-from talkies_kit import nemo
+from talkies_kit import looks, nemo
 from talkies_kit.asr import AsrModel, Hypothesis, Stretch, refuse_translation
 from talkies_kit.engine import EngineConfig
 
@@ -28,6 +28,9 @@ class TritonPythonModel(AsrModel):
 
     def transcribe(self, batch: Sequence[Stretch]) -> Sequence[Hypothesis]:
         self._listen_for(phrases(batch[0].options.prompt))
+        return looks.heard(batch, self._decode)
+
+    def _decode(self, batch: Sequence[Stretch]) -> list[Hypothesis]:
         hypotheses = nemo.run(self._model, batch, timestamps=True)
         # The model does not say which of its languages it heard.
         return [

@@ -30,9 +30,17 @@ class Tensor:
 
 class Request:
     def __init__(
-        self, samples: int = 160, start: float = 0.0, id_: str = "", cancelled: bool = False, **parameters: Any
+        self,
+        samples: int = 160,
+        start: float = 0.0,
+        id_: str = "",
+        cancelled: bool = False,
+        speech: Sequence[int] | None = None,
+        **parameters: Any,
     ):
         self.tensors = {wire.PCM: np.full((1, samples), 16_384, np.int16), wire.START: np.array([[start]], np.float32)}
+        if speech is not None:
+            self.tensors[wire.SPEECH] = np.array([speech], np.uint8)
         self.id, self.cancelled, self.options = id_, cancelled, parameters
 
     def parameters(self) -> str:
@@ -67,7 +75,9 @@ class MetricFamily:
 @pytest.fixture
 def asr(monkeypatch: pytest.MonkeyPatch) -> Iterator[types.ModuleType]:
     backend = types.ModuleType("triton_python_backend_utils")
-    backend.get_input_tensor_by_name = lambda r, name: Tensor(name, r.tensors[name])  # type: ignore[attr-defined]
+    backend.get_input_tensor_by_name = (  # type: ignore[attr-defined]
+        lambda r, name: Tensor(name, r.tensors[name]) if name in r.tensors else None
+    )
     backend.Tensor = Tensor  # type: ignore[attr-defined]
     backend.InferenceResponse = list  # type: ignore[attr-defined]
     backend.MetricFamily = MetricFamily  # type: ignore[attr-defined]
@@ -134,6 +144,13 @@ def test_samples_are_floats_and_the_file_is_the_requests_id(model: Any) -> None:
     (stretch,) = model.batches[0]
     assert stretch.samples.dtype == np.float32 and stretch.samples.max() == 0.5
     assert (stretch.file, stretch.seconds) == ("f", 0.01)
+
+
+def test_where_somebody_speaks_is_told_or_not_known(model: Any) -> None:
+    run(model, Request(1024, speech=[0, 1]), Request(1024))
+    told, unknown = model.batches[0]
+    assert told.speech.dtype == np.bool_ and told.speech.tolist() == [False, True]
+    assert unknown.speech is None
 
 
 def test_no_samples_and_cancelled_requests_reach_no_engine(model: Any) -> None:

@@ -37,6 +37,10 @@ def chunks(audio: np.ndarray, sizes: int | list[int] = 1000, whole_up_to: float 
     return list(chunking.chunks(blocks(), [loud] * len(audio), KNOBS, split=split, whole_up_to=whole_up_to))
 
 
+def spoken(pcm: np.ndarray) -> np.ndarray:
+    return loud(np.pad(pcm, (0, -len(pcm) % cutting.WINDOW))) > 0
+
+
 def noise(*seconds: float) -> np.ndarray:
     """Speech and silence in turn, each so many seconds long; every sample of speech is another one."""
     parts = [
@@ -50,6 +54,7 @@ def test_short_audio_is_one_chunk_of_everything() -> None:
     audio = noise(2, 6, 3)
     (chunk,) = chunks(audio)
     assert np.array_equal(chunk.pcm, audio)
+    assert np.array_equal(chunk.speech, spoken(audio))
     assert (chunk.start, chunk.index, chunk.channel, chunk.duration) == (0.0, 0, -1, 11.0)
 
 
@@ -71,6 +76,7 @@ def test_long_audio_is_cut_where_it_is_silent_and_carries_its_samples() -> None:
     for chunk in found:
         begin = round(chunk.start * RATE)
         assert np.array_equal(chunk.pcm, audio[begin : begin + len(chunk.pcm)])
+        assert np.array_equal(chunk.speech, spoken(chunk.pcm))
         assert len(chunk.pcm) <= 28 * RATE
     assert [chunk.index for chunk in found] == [0, 1, 2]
     assert found[-1].duration == len(audio) / RATE

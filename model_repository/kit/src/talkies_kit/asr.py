@@ -35,6 +35,8 @@ class Stretch:
     options: AsrOptions
     file: str
     """The same for all stretches of one file; empty when it is not known which belong together."""
+    speech: NDArray[np.bool_] | None = None
+    """Of each `wire.SPEECH_FRAME` samples whether they are speech; None where nobody says so."""
 
     @property
     def seconds(self) -> float:
@@ -194,7 +196,13 @@ def _read(request: Any) -> _Chunk | None:
     options = AsrOptions.from_parameters(json.loads(request.parameters() or "{}"))
     if not pcm.size:
         return None
-    stretch = Stretch(pcm.astype(np.float32) / 32768, options, request.request_id())
+    speech = pb.get_input_tensor_by_name(request, wire.SPEECH)
+    stretch = Stretch(
+        pcm.astype(np.float32) / 32768,
+        options,
+        request.request_id(),
+        None if speech is None else speech.as_numpy().reshape(-1).astype(np.bool_),
+    )
     return _Chunk(stretch, 0.0 if start is None else float(start.as_numpy().reshape(-1)[0]))
 
 

@@ -8,12 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from talkies_kit.wire import SAMPLE_RATE, Word
+from talkies_kit.wire import SAMPLE_RATE, SPEECH_FRAME, Word
 
-SIZE = 512
-"""Samples of a frame."""
-FRAME = SIZE / SAMPLE_RATE
-"""Seconds of it."""
+FRAME = SPEECH_FRAME / SAMPLE_RATE
+"""Seconds of a frame."""
 LEAST = 0.7
 """Seconds of speech in a gap that are worth another look: below, it is a breath, a filler or the end of a long word.
 Of 182 LibriSpeech sentences joined by twos and threes 1.0 lost one and 0.7 none, nor of 181 others; 0.5 cost words."""

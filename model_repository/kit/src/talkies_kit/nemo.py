@@ -76,7 +76,7 @@ def padded(samples: Samples) -> Samples:
 
 
 def segments(hypothesis: Any, stretch: Stretch) -> list[Segment]:
-    """The sentences of a hypothesis, with their words if asked for; one over all the stretch if it has no times.
+    """The sentences of a hypothesis with their words; one over all the stretch, without, if it has no times.
 
     Times are within the stretch and never go back.
     """
@@ -93,6 +93,5 @@ def segments(hypothesis: Any, stretch: Stretch) -> list[Segment]:
     found, rest = [], iter(words)
     for stamp in stamps["segment"]:
         if own := tuple(islice(rest, len(stamp["segment"].split()))):
-            asked = own if stretch.options.word_timestamps else ()
-            found.append(Segment(own[0].start, own[-1].end, stamp["segment"].strip(), asked))
+            found.append(Segment(own[0].start, own[-1].end, stamp["segment"].strip(), own))
     return found

@@ -15,11 +15,17 @@ from typing import Any
 SAMPLE_RATE = 16_000
 """Sample rate in Hz of all audio between `audio_chunks` and an ASR engine."""
 
+SPEECH_FRAME = 512
+"""Samples of 16 kHz of which it is told whether they are speech."""
+
 # --- tensors -------------------------------------------------------------------------------------------------------
 AUDIO = "AUDIO"
 """UINT8[-1]: the encoded file, or empty when the request parameter `path` names it."""
 PCM = "PCM"
 """INT16[-1]: mono samples; 16 kHz towards an ASR engine, the model's own rate out of a TTS engine."""
+SPEECH = "SPEECH"
+"""UINT8[-1]: of each SPEECH_FRAME of the PCM 1 where somebody speaks, else 0; the last frame may be a part of one. An
+ASR engine does without where it is not given."""
 START = "START"
 """FP32[1]: where the chunk begins in the file, in seconds."""
 INDEX = "INDEX"
