@@ -89,7 +89,7 @@ def test_a_language_is_one_of_those_that_are_named(server: Server, jfk: Path, na
 def test_each_token_is_rated(server: Server, model: str) -> None:
     """Of several chunks, in pieces and whole; a plain request is told of none."""
     clips = transcripts(CLIPS, "")
-    data = joined(clips, [1.5] * (len(clips) - 1))
+    data = join(clips, [1.5] * (len(clips) - 1))
     create = partial(server.openai().audio.transcriptions.create, model=model, file=("a", data))
     plain, whole = create(), create(include=["logprobs"])
     *deltas, done = create(include=["logprobs"], stream=True)

@@ -60,7 +60,7 @@ def _filled(segments: Sequence[Segment], gap: Gap, found: Sequence[Segment]) -> 
         before += _of(segment, first)
         after += _of(segment, second)
     moved = [segment.shifted(gap.start) for segment in found]
-    kept = coverage.without_repeats(_words(before), _words(moved), _words(after))
+    kept = coverage.without_repeats(_words(before), _words(moved), _words(after), gap)
     new = [part for segment in moved for part in _of(segment, [word for word in segment.words if word in kept])]
     return [*before, *new, *after]
 
