@@ -13,14 +13,15 @@ Words = Sequence[tuple[str, int, int]]
 TRANSCRIPTS: dict[tuple[int, str], Words] = {
     (0, "en"): [("hello", 0, 5), ("world.", 6, 11), ("how", 13, 15), ("are", 15, 17), ("you?", 18, 22)],
     (1, "en"): [("the", 1, 3), ("lazy", 4, 9), ("dog.", 10, 17)],
-    (0, "de"): [("guten", 0, 5), ("Tag.", 6, 11)],
+    (0, "de"): [("guten", 0, 9), ("Tag.", 10, 22)],
     (1, "de"): [("wie", 1, 3), ("geht", 4, 9), ("es?", 10, 17)],
-    (0, "fr"): [("Bonjour", 0, 11)],
+    (0, "fr"): [("Bonjour", 0, 22)],
     (1, "fr"): [("le", 1, 3), ("monde!", 4, 17)],
-    (0, "es"): [("buenos", 0, 11)],
+    (0, "es"): [("buenos", 0, 22)],
     (1, "es"): [("dias", 1, 3), ("todos.", 4, 17)],
 }
-"""(clip, language) -> what Canary hears when it is told the language; Parakeet knows the English ones."""
+"""(clip, language) -> what Canary hears when it is told the language; Parakeet knows the English ones. In each language
+they reach as far as somebody speaks: speech without words would be heard again."""
 
 TRANSLATIONS: dict[tuple[int, str, str], str] = {
     (0, "de", "en"): "hello today.",

@@ -13,14 +13,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tritonclient.grpc as triton
 from openai import BadRequestError
 from talkies.registry import Registry
 from talkies.settings import PROJECT, Settings
 from talkies.setup import weights
 from talkies_kit import wire
 from talkies_kit.wire import AsrOptions, Fault, FaultCode
-from tritonclient.utils import np_to_triton_dtype
 
 from harness import audio, grpc
 from harness.models import cache
@@ -99,30 +97,6 @@ def test_text_and_times(nemo: Server, clips: list[Path], model: str) -> None:
         assert [segment["text"] for segment in answer["segments"]] == [sentence.strip() for sentence in sentences]
         assert answer["segments"][0]["start"] == words[0]["start"]
         assert answer["segments"][-1]["end"] == words[-1]["end"]
-
-
-def test_speech_without_words_is_heard_again(nemo: Server, clips: list[Path]) -> None:
-    """A clip behind silence is no clip that the tiny Canary knows; taken by itself it is."""
-    transcribe(nemo, CANARY, clips[1])  # loads it
-    pause = 96  # frames
-    pcm = np.concatenate([np.zeros(pause * wire.SPEECH_FRAME, np.int16), audio.decode(clips[1])])
-    speech = np.zeros(-(-len(pcm) // wire.SPEECH_FRAME), np.uint8)
-    speech[pause + 6 : -6] = 1  # with the sound that is kept around it the clip
-    said = text(TRANSCRIPTS[1, "en"])
-    assert said not in _heard(nemo, CANARY, {wire.PCM: pcm})
-    assert said in _heard(nemo, CANARY, {wire.PCM: pcm, wire.SPEECH: speech})
-
-
-def _heard(server: Server, model: str, tensors: Mapping[str, Any]) -> str:
-    """What the engine alone makes of a chunk."""
-    inputs = [triton.InferInput(wire.START, [1, 1], "FP32")]
-    inputs[0].set_data_from_numpy(np.zeros((1, 1), np.float32))
-    for name, values in tensors.items():
-        inputs.append(triton.InferInput(name, [1, len(values)], np_to_triton_dtype(values.dtype)))
-        inputs[-1].set_data_from_numpy(values[None])
-    with triton.InferenceServerClient(server.grpc) as client:
-        result = client.infer(f"{model}.engine", inputs, client_timeout=60)
-    return " ".join(segment.text for segment in wire.load_segments(grpc.text(result, wire.SEGMENTS)))
 
 
 def test_subtitles(nemo: Server, clips: list[Path]) -> None:
